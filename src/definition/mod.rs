@@ -1,0 +1,1 @@
+//! Image definitions: text in, a checked `Plan` or a spanned error out.

@@ -1,0 +1,1 @@
+//! The disk: partition plan, budget, assembly.

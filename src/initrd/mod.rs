@@ -1,0 +1,1 @@
+//! The initrd, composed from the image's own tree.

@@ -1,0 +1,15 @@
+//! Hullwright composes sealed, immutable operating-system images.
+//!
+//! In: an image definition (TOML) and a resolved set of RPMs. Out: an ostree
+//! commit and a bootable GPT disk whose kernel is a UKI and whose `/usr` is under
+//! dm-verity. Both outputs come from one [`tree::Tree`].
+
+pub mod definition;
+pub mod disk;
+pub mod formats;
+pub mod initrd;
+pub mod ostree;
+pub mod rpmset;
+pub mod store;
+pub mod tree;
+pub mod vm;

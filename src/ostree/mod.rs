@@ -1,0 +1,1 @@
+//! The ostree commit and its repository.

@@ -1,0 +1,1 @@
+//! The RPM set: packages, their headers, payloads and digests.

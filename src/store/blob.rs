@@ -1,0 +1,119 @@
+//! The bytes of a regular file, wherever they lie.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use super::Digest;
+
+/// Immutable bytes with a known size and SHA-256: in memory, or a range of a file in the store.
+/// Cheap to clone; readable from several threads at once.
+#[derive(Clone)]
+pub struct Blob {
+    sha256: Digest,
+    size: u64,
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    Memory(Arc<[u8]>),
+    Pack { file: Arc<File>, offset: u64 },
+}
+
+impl Blob {
+    /// A blob held in memory.
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
+        let bytes: Arc<[u8]> = bytes.into();
+        Self {
+            sha256: Digest::of(&bytes),
+            size: bytes.len() as u64,
+            source: Source::Memory(bytes),
+        }
+    }
+
+    /// `size` bytes at `offset` of `file`, whose digest is known to be `sha256`.
+    pub fn from_pack(file: Arc<File>, offset: u64, size: u64, sha256: Digest) -> Self {
+        Self {
+            sha256,
+            size,
+            source: Source::Pack { file, offset },
+        }
+    }
+
+    /// SHA-256 of the content.
+    pub fn sha256(&self) -> Digest {
+        self.sha256
+    }
+
+    /// Length in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Fills `buffer` from byte `offset` on.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` where the blob ends before `buffer` is full; whatever the file gives.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let end = offset.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| end > self.size) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match &self.source {
+            Source::Memory(bytes) => {
+                let start = usize::try_from(offset).map_err(io::Error::other)?;
+                buffer.copy_from_slice(&bytes[start..start + buffer.len()]);
+                Ok(())
+            }
+            Source::Pack { file, offset: base } => file.read_exact_at(buffer, base + offset),
+        }
+    }
+
+    /// The whole content in memory: for files known to be small.
+    ///
+    /// # Errors
+    /// Whatever reading the store gives.
+    pub fn read_all(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.size).map_err(io::Error::other)?];
+        self.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// A reader from the first byte to the last.
+    pub fn reader(&self) -> BlobReader<'_> {
+        BlobReader { blob: self, at: 0 }
+    }
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Blob({} bytes, {})", self.size, self.sha256)
+    }
+}
+
+impl PartialEq for Blob {
+    fn eq(&self, other: &Self) -> bool {
+        self.size == other.size && self.sha256 == other.sha256
+    }
+}
+
+impl Eq for Blob {}
+
+/// Reads a [`Blob`] in order.
+pub struct BlobReader<'a> {
+    blob: &'a Blob,
+    at: u64,
+}
+
+impl Read for BlobReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.blob.size - self.at;
+        let count = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        self.blob.read_exact_at(&mut buffer[..count], self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
