@@ -1,6 +1,7 @@
 //! The file tree of an image, in memory: metadata and names, with contents as [`Blob`]s.
 
 pub mod capability;
+pub mod identity;
 pub mod merge;
 mod node;
 pub mod path;
