@@ -5,6 +5,7 @@ pub mod identity;
 pub mod merge;
 mod node;
 pub mod path;
+pub mod units;
 
 pub use node::{Children, FileData, Kind, LinkId, Meta, Node, Origin, Xattrs};
 
