@@ -2,6 +2,7 @@
 
 pub mod capability;
 pub mod identity;
+pub mod layout;
 pub mod merge;
 mod node;
 pub mod path;
