@@ -3,7 +3,7 @@
 from .deb import Deb
 
 
-def _read(deb: Deb, wanted) -> dict[str, bytes]:
+def read(deb: Deb, wanted) -> dict[str, bytes]:
     """Contents by absolute path of the regular files that `wanted` accepts."""
     found = {}
     with deb.data() as tar:
@@ -16,7 +16,7 @@ def _read(deb: Deb, wanted) -> dict[str, bytes]:
 
 def accounts(debs: dict[str, Deb]) -> dict[str, bytes]:
     """passwd, group and their shadows from base-passwd's masters; every account is locked."""
-    masters = _read(debs["base-passwd"], lambda path: path.endswith(".master"))
+    masters = read(debs["base-passwd"], lambda path: path.endswith(".master"))
     users = [line.split(":") for line in masters["/usr/share/base-passwd/passwd.master"].decode().splitlines()]
     groups = [line.split(":") for line in masters["/usr/share/base-passwd/group.master"].decode().splitlines()]
     for user in users:
@@ -38,7 +38,7 @@ def accounts(debs: dict[str, Deb]) -> dict[str, bytes]:
 
 def ca_bundle(debs: dict[str, Deb]) -> dict[str, bytes]:
     """What update-ca-certificates makes: all of Mozilla's roots, in the order of their names."""
-    roots = _read(debs["ca-certificates"], lambda path: path.startswith("/usr/share/ca-certificates/") and path.endswith(".crt"))
+    roots = read(debs["ca-certificates"], lambda path: path.startswith("/usr/share/ca-certificates/") and path.endswith(".crt"))
     if not roots:
         raise ValueError("ca-certificates ships no certificate where it used to")
     ends_in_newline = [roots[path].rstrip(b"\n") + b"\n" for path in sorted(roots)]

@@ -1,6 +1,7 @@
 """Packages of the sample's own: a `package.toml` and the files beside it under `own/<name>/`.
 
     [links]        path = target
+    [copies]       path = "package:/path"        files of fetched .debs
     [modes]        path = "0640 root:shadow"     of files, generated ones included
     [directories]  path = "1777 root:root"       directories that the package owns
 
@@ -21,7 +22,7 @@ from .spec import Entry, Package, Relations
 
 # Files of our own have no history of times; they take the set's.
 TIME = int(datetime(2026, 1, 1, tzinfo=timezone.utc).timestamp())
-_KEYS = {"summary", "description", "version", "requires", "provides", "generate", "links", "modes", "directories"}
+_KEYS = {"summary", "description", "version", "requires", "provides", "generate", "copies", "links", "modes", "directories"}
 
 
 @dataclass
@@ -33,6 +34,10 @@ class Own:
     @property
     def provides(self) -> list[str]:
         return self.definition.get("provides", [])
+
+    @property
+    def requires(self) -> list[str]:
+        return sorted(self.definition.get("requires", []))
 
     @property
     def directories(self) -> dict[str, str]:
@@ -70,9 +75,9 @@ class Own:
             noarch=True,
             summary=self.definition["summary"],
             description=self.definition.get("description", self.definition["summary"]).strip(),
-            licence="MIT OR Apache-2.0" if self.definition.get("generate") is None else "LicenseRef-see-source-package",
+            licence="LicenseRef-see-source-package" if {"generate", "copies"} & set(self.definition) else "MIT OR Apache-2.0",
             url="",
-            relations=Relations(requires=sorted(self.definition.get("requires", [])), provides=sorted(self.provides)),
+            relations=Relations(requires=self.requires, provides=sorted(self.provides)),
             entries=entries,
             changelog=[],
             epoch_seconds=TIME,
@@ -85,6 +90,9 @@ class Own:
         for path in sorted(top.rglob("*")):
             if path.is_file():
                 files["/" + str(path.relative_to(top))] = (path.read_bytes(), bool(path.stat().st_mode & 0o100))
+        for path, source in self.definition.get("copies", {}).items():
+            package, _, inside = source.partition(":")
+            files[path] = (generated.read(debs[package], lambda name, inside=inside: name == inside)[inside], False)
         name = self.definition.get("generate")
         if name:
             made = getattr(generated, name)(debs)

@@ -29,6 +29,11 @@ class Closure:
     def _answered(self, relation: Relation) -> bool:
         return relation.name in self.versioned or relation.name in self.unversioned
 
+    def check(self, package: str, requires: list[str]):
+        for name in requires:
+            if not self._answered(Relation(name, "", "")):
+                raise ClosureError(f"{package} needs {name}, which no package of the set provides")
+
     def of(self, deb: Deb) -> Relations:
         provides = [group[0] for group in _groups(deb, "Provides")]
         mine = {deb.name} | {relation.name for relation in provides}
