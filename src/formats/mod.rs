@@ -2,3 +2,4 @@
 //! values; it knows nothing of images and opens no path of its own.
 
 pub mod rpm;
+pub mod erofs;
