@@ -3,3 +3,4 @@
 
 pub mod rpm;
 pub mod erofs;
+pub mod gvariant;
