@@ -65,19 +65,36 @@ impl<T: WriteAt + ?Sized> WriteAt for &T {
 /// A source of bytes together with its length.
 #[derive(Clone, Copy)]
 pub struct Content<'a> {
-    source: &'a dyn ReadAt,
+    source: Source<'a>,
+    start: u64,
     size: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Memory(&'a [u8]),
+    Elsewhere(&'a dyn ReadAt),
 }
 
 impl<'a> Content<'a> {
     /// The first `size` bytes of `source`.
     pub fn new(source: &'a dyn ReadAt, size: u64) -> Self {
-        Self { source, size }
+        Self::range(source, 0, size)
+    }
+
+    /// `size` bytes of `source` from byte `start` on.
+    pub fn range(source: &'a dyn ReadAt, start: u64, size: u64) -> Self {
+        let source = Source::Elsewhere(source);
+        Self { source, start, size }
     }
 
     /// Bytes in memory.
-    pub fn bytes(bytes: &'a Vec<u8>) -> Self {
-        Self::new(bytes, bytes.len() as u64)
+    pub fn bytes(bytes: &'a [u8]) -> Self {
+        Self {
+            source: Source::Memory(bytes),
+            start: 0,
+            size: bytes.len() as u64,
+        }
     }
 
     /// Length in bytes.
@@ -98,7 +115,7 @@ impl<'a> Content<'a> {
         let mut at = 0;
         while at < self.size {
             let count = buffer.len().min(usize::try_from(self.size - at).unwrap_or(piece));
-            self.source.read_exact_at(&mut buffer[..count], at)?;
+            self.read_exact_at(&mut buffer[..count], at)?;
             each(&buffer[..count])?;
             at += count as u64;
         }
@@ -108,11 +125,11 @@ impl<'a> Content<'a> {
 
 impl ReadAt for Content<'_> {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let end = offset.checked_add(buffer.len() as u64);
-        if end.is_none_or(|end| end > self.size) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let at = within(self.start, self.size, offset, buffer.len())?;
+        match self.source {
+            Source::Memory(bytes) => bytes.read_exact_at(buffer, at),
+            Source::Elsewhere(source) => source.read_exact_at(buffer, at),
         }
-        self.source.read_exact_at(buffer, offset)
     }
 }
 
@@ -130,29 +147,29 @@ impl<T> Window<T> {
     pub fn new(inner: T, start: u64, size: u64) -> Self {
         Self { inner, start, size }
     }
-
-    fn position(&self, offset: u64, count: usize) -> io::Result<u64> {
-        let end = offset.checked_add(count as u64);
-        if end.is_none_or(|end| end > self.size) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.start
-            .checked_add(offset)
-            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
 }
 
 impl<T: ReadAt> ReadAt for Window<T> {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let at = self.position(offset, buffer.len())?;
+        let at = within(self.start, self.size, offset, buffer.len())?;
         self.inner.read_exact_at(buffer, at)
     }
 }
 
 impl<T: WriteAt> WriteAt for Window<T> {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let at = self.position(offset, bytes.len())?;
+        let at = within(self.start, self.size, offset, bytes.len())?;
         self.inner.write_all_at(bytes, at)
+    }
+}
+
+/// Where `count` bytes at `offset` of a range of `size` bytes lie, if the range begins at `start`.
+fn within(start: u64, size: u64, offset: u64, count: usize) -> io::Result<u64> {
+    let end = offset.checked_add(count as u64);
+    let at = start.checked_add(offset);
+    match (end, at) {
+        (Some(end), Some(at)) if end <= size => Ok(at),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 

@@ -2,7 +2,13 @@
 //! values; it knows nothing of images and opens no path of its own.
 
 pub mod at;
+pub mod bzimage;
+pub mod fat;
+mod fat_mend;
+pub mod pe;
+pub mod pe_append;
 #[cfg(test)]
 pub mod testing;
+pub mod uki;
 pub mod verity;
 pub mod vhd;

@@ -22,7 +22,7 @@ pub fn output<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>)
     let output = Command::new(program)
         .args(args)
         .env("PATH", format!("{path}:/usr/sbin:/sbin"))
-        .env("LC_ALL", "C")
+        .env("LC_ALL", "C.UTF-8")
         .env("TZ", "UTC")
         .output()
         .unwrap_or_else(|error| panic!("{program}: {error}"));
