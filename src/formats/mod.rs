@@ -4,3 +4,14 @@
 pub mod rpm;
 pub mod erofs;
 pub mod gvariant;
+pub mod at;
+pub mod bzimage;
+pub mod fat;
+mod fat_mend;
+pub mod pe;
+pub mod pe_append;
+#[cfg(test)]
+pub mod testing;
+pub mod uki;
+pub mod verity;
+pub mod vhd;
