@@ -15,3 +15,8 @@ pub mod testing;
 pub mod uki;
 pub mod verity;
 pub mod vhd;
+pub mod elf;
+pub mod kconfig;
+pub mod kmod;
+pub mod kmodindex;
+pub mod ldcache;

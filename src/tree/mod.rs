@@ -4,10 +4,17 @@ pub mod capability;
 pub mod identity;
 pub mod layout;
 pub mod merge;
+pub mod closure;
+pub mod depmod;
+mod depmod_search;
+mod from_dir;
+pub mod ldconfig;
+pub mod modules;
 mod node;
 pub mod path;
 pub mod units;
 
+pub use from_dir::FromDirError;
 pub use node::{Children, FileData, Kind, LinkId, Meta, Node, Origin, Xattrs};
 
 use path::TreePath;
