@@ -20,3 +20,4 @@ pub mod kconfig;
 pub mod kmod;
 pub mod kmodindex;
 pub mod ldcache;
+pub mod cpio;
