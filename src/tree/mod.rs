@@ -1,14 +1,14 @@
 //! The file tree of an image, in memory: metadata and names, with contents as [`Blob`]s.
 
 pub mod capability;
-pub mod identity;
-pub mod layout;
-pub mod merge;
 pub mod closure;
 pub mod depmod;
 mod depmod_search;
 mod from_dir;
+pub mod identity;
+pub mod layout;
 pub mod ldconfig;
+pub mod merge;
 pub mod modules;
 mod node;
 pub mod path;
