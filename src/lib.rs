@@ -9,6 +9,7 @@ pub mod disk;
 pub mod formats;
 pub mod initrd;
 pub mod ostree;
+pub mod report;
 pub mod rpmset;
 pub mod store;
 pub mod tree;

@@ -1,3 +1,4 @@
 //! The disk: partition plan, budget, assembly.
 
 pub mod repart;
+pub mod usr;

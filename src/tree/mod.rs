@@ -11,7 +11,9 @@ pub mod ldconfig;
 pub mod merge;
 pub mod modules;
 mod node;
+pub mod overlay;
 pub mod path;
+pub mod seal;
 pub mod units;
 
 pub use from_dir::FromDirError;
