@@ -1,1 +1,3 @@
 //! The disk: partition plan, budget, assembly.
+
+pub mod repart;
