@@ -216,9 +216,14 @@ fn outputs(context: &Context<'_>, plan: &Plan) {
             "a cluster is a power of two from 4KiB to 1MiB",
         );
     }
-    if !(1..=22).contains(&plan.initrd.level) {
-        let message = format!("`initrd.level` is {}", plan.initrd.level);
-        report(context, "initrd.level", message, "levels of zstd go from 1 to 22");
+    if !(1..=22).contains(&plan.initrd.compression_level) {
+        let message = format!("`initrd.compression-level` is {}", plan.initrd.compression_level);
+        report(
+            context,
+            "initrd.compression-level",
+            message,
+            "levels of zstd go from 1 to 22",
+        );
     }
 }
 

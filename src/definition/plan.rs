@@ -104,26 +104,56 @@ pub struct Kernel {
     pub cmdline: Vec<KernelArgument>,
 }
 
-/// `[initrd]`: what it holds beside what the layout itself needs.
+/// `[initrd]`: what it holds beside what the layout itself needs. Everything comes from the
+/// image's own tree; what is `optional` is taken where the tree has it, the rest must be there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Initrd {
     /// Kernel modules, `-` and `_` alike; each must exist as a module or be built in.
     pub modules: Vec<String>,
-    /// Units of the image, with what they want and run.
+    pub modules_optional: Vec<String>,
+    /// Units of the image, with the programs that they start.
     pub units: Vec<UnitName>,
+    pub units_optional: Vec<UnitName>,
     /// Programs of the image, with their libraries.
     pub binaries: Vec<TreePath>,
-    /// Other files or directories of the image.
+    pub binaries_optional: Vec<TreePath>,
+    /// Files of `rules.d`, by name, with the programs that they run.
+    pub udev_rules: Vec<String>,
+    pub udev_rules_optional: Vec<String>,
+    /// Other files, and directories with all that is in them.
     pub files: Vec<TreePath>,
+    pub files_optional: Vec<TreePath>,
     /// Directories whose contents are laid over the initrd's root.
     pub overlays: Vec<SourcePath>,
     pub compression: InitrdCodec,
-    pub level: u8,
+    pub compression_level: u8,
     /// The build fails where the initrd comes out larger.
     pub max_size: ByteSize,
     /// An emergency shell on the console instead of a power-off: never for production.
     pub debug: bool,
+    pub etc: EtcOverlays,
+}
+
+/// `[initrd.etc]`: what mounts `/etc`, laid over the initrd's root as `os.etc` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EtcOverlays {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistent: Option<SourcePath>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transient: Option<SourcePath>,
+}
+
+impl Plan {
+    /// Everything that is laid over the initrd's root, in order.
+    pub fn initrd_overlays(&self) -> impl Iterator<Item = &SourcePath> {
+        let etc = match self.os.etc {
+            EtcMode::Persistent => &self.initrd.etc.persistent,
+            EtcMode::Transient => &self.initrd.etc.transient,
+        };
+        self.initrd.overlays.iter().chain(etc)
+    }
 }
 
 /// `[os]`: the system inside the image.

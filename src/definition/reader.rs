@@ -101,20 +101,18 @@ impl<'a> Context<'a> {
     }
 }
 
-/// The candidate that differs least from `text`, where it differs little.
-pub(super) fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// The candidate that differs least from `text`, where it differs little; else one that begins as
+/// `text` does.
+pub(super) fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let text = text.to_lowercase().replace('_', "-");
     // More edits than a third of the letters make another word.
     let most = (text.chars().count() / 3).clamp(1, 4);
-    candidates
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&text.to_lowercase(), candidate),
-                candidate,
-            )
-        })
-        .filter(|(distance, _)| *distance <= most)
-        .min()
-        .map(|(_, candidate)| candidate)
+    let distance = |name: &str| strsim::damerau_levenshtein(&text, &name.replace('_', "-"));
+    let near = candidates.clone().map(|name| (distance(name), name));
+    let near = near.filter(|(distance, _)| *distance <= most).min();
+    let longer = |name: &&str| text.len() >= 3 && (name.starts_with(&text) || text.starts_with(name));
+    near.map(|(_, name)| name)
+        .or_else(|| candidates.clone().find(longer))
 }
 
 /// `a`, `b` and `c`, in backticks.

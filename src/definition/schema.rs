@@ -2,9 +2,9 @@
 
 use super::plan::{
     Arch, DirectoryEntry, Disk, DiskFormat, Encryption, EncryptionMode, Erofs, ErofsCodec, EtcMode,
-    FileContent, FileEntry, Group, Image, Initrd, InitrdCodec, Kernel, Layout, Os, Outputs, PathAction,
-    PathRule, Plan, RepoMode, RootEncryption, RootFormat, RootPartition, RpmSource, Rpms, SymlinkEntry,
-    UnsignedException, User,
+    EtcOverlays, FileContent, FileEntry, Group, Image, Initrd, InitrdCodec, Kernel, Layout, Os, Outputs,
+    PathAction, PathRule, Plan, RepoMode, RootEncryption, RootFormat, RootPartition, RpmSource, Rpms,
+    SymlinkEntry, UnsignedException, User,
 };
 use super::raw::Table;
 use super::reader::{Context, Present, PresentDirectory, Section};
@@ -30,7 +30,7 @@ pub(super) fn read(context: &Context<'_>, table: &Table) -> Option<Plan> {
         image: image?,
         rpms: rpms?,
         kernel: kernel?,
-        initrd: initrd?,
+        initrd,
         os: os?,
         disk: disk?,
         encryption,
@@ -114,18 +114,30 @@ fn directories(table: &Section<'_>, key: &'static str) -> Vec<SourcePath> {
         .collect()
 }
 
-fn initrd(table: &Section<'_>) -> Option<Initrd> {
-    Some(Initrd {
+fn initrd(table: &Section<'_>) -> Initrd {
+    let etc = table.section("etc");
+    let mounts = |key| etc.get(key).map(|PresentDirectory(path)| path);
+    Initrd {
         modules: table.set("modules"),
+        modules_optional: table.set("modules-optional"),
         units: table.set("units"),
+        units_optional: table.set("units-optional"),
         binaries: table.set("binaries"),
+        binaries_optional: table.set("binaries-optional"),
+        udev_rules: table.set("udev-rules"),
+        udev_rules_optional: table.set("udev-rules-optional"),
         files: table.set("files"),
+        files_optional: table.set("files-optional"),
         overlays: directories(table, "overlays"),
         compression: table.or("compression", InitrdCodec::Zstd),
-        level: table.or("level", 19),
+        compression_level: table.or("compression-level", 19),
         max_size: table.or("max-size", ByteSize::mib(20)),
         debug: table.or("debug", false),
-    })
+        etc: EtcOverlays {
+            persistent: mounts("persistent"),
+            transient: mounts("transient"),
+        },
+    }
 }
 
 fn os(table: &Section<'_>) -> Option<Os> {
