@@ -105,8 +105,7 @@ pub enum VmError {
     },
 
     /// Nobody could log in by ssh.
-    #[error(
-        "no ssh login into the guest within {} s: {reason}", waited.as_secs())]
+    #[error("no ssh login into the guest within {} s: {reason}", waited.as_secs())]
     #[diagnostic(help(
         "the image must run sshd and take root's key from the systemd credential ssh.authorized_keys.root \
          (systemd's tmpfiles.d/provision.conf does so)"

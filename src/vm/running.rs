@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use serde_json::json;
 
@@ -427,8 +429,8 @@ fn command(qemu: &Qemu, arguments: &[String]) -> Command {
     command
 }
 
-/// Starts QEMU from the thread that reads its console: the kernel's parent-death signal watches the thread
-/// that forked, and this one lives as long as QEMU's output.
+/// Starts QEMU from the thread that reads its console. The kernel's parent-death signal watches the thread
+/// that forked, so this one must live until QEMU has ended, not only until it has closed its output.
 fn spawn(
     mut command: Command,
     console: Arc<Console>,
@@ -447,12 +449,17 @@ fn spawn(
         if let Some(stderr) = child.stderr.take() {
             thread::spawn(move || collect(stderr, &complaint));
         }
+        let id = i32::try_from(child.id()).map(Pid::from_raw);
         if hand_over.send(Ok(child)).is_ok()
             && let Some(mut output) = output
         {
             listen(&mut output, &console);
         }
         console.close();
+        if let Ok(id) = id {
+            // Leaves the status to be collected; that it was collected already is as good.
+            while waitid(Id::Pid(id), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
+        }
     })?;
     let child = receive.recv().map_err(io::Error::other)??;
     Ok((child, listener))
