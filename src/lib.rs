@@ -11,5 +11,7 @@ pub mod initrd;
 pub mod ostree;
 pub mod rpmset;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod tree;
 pub mod vm;
