@@ -12,5 +12,7 @@ pub mod ostree;
 pub mod report;
 pub mod rpmset;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod tree;
 pub mod vm;

@@ -43,3 +43,8 @@ def kernel_release(path: str) -> str | None:
     """The kernel release, if `path` is a kernel image as Debian places it."""
     kernel = _KERNEL.match(path)
     return kernel["release"] if kernel and kernel["what"] == "vmlinuz" else None
+
+
+def is_added(path: str) -> bool:
+    """Whether `path` is made at the conversion, out of files of the same package."""
+    return path.endswith(".pyc") or path.endswith("/__pycache__")

@@ -87,3 +87,18 @@ Acquire::ForceHash "SHA256";
         if missing:
             raise RuntimeError(f"apt did not fetch {', '.join(missing)}")
         return paths
+
+    def resolve_and_fetch(self, names: list[str], update: bool) -> tuple[list[Archive], dict[str, Path]]:
+        """Both, with fresh lists where `update` says so or the old ones do not lead anywhere any more."""
+        fresh = update or not self.has_lists()
+        if fresh:
+            self.update()
+        try:
+            archives = self.resolve(names)
+            return archives, self.fetch(names, archives)
+        except RuntimeError:
+            if fresh:
+                raise
+            self.update()
+            archives = self.resolve(names)
+            return archives, self.fetch(names, archives)
