@@ -2,3 +2,8 @@
 //! values; it knows nothing of images and opens no path of its own.
 
 pub mod cpio;
+pub mod elf;
+pub mod kconfig;
+pub mod kmod;
+pub mod kmodindex;
+pub mod ldcache;

@@ -1,8 +1,15 @@
 //! The file tree of an image, in memory: metadata and names, with contents as [`Blob`]s.
 
+pub mod closure;
+pub mod depmod;
+mod depmod_search;
+mod from_dir;
+pub mod ldconfig;
+pub mod modules;
 mod node;
 pub mod path;
 
+pub use from_dir::FromDirError;
 pub use node::{Children, FileData, Kind, LinkId, Meta, Node, Origin, Xattrs};
 
 use path::TreePath;
