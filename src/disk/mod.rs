@@ -2,6 +2,7 @@
 
 mod assemble;
 mod budget;
+mod content;
 mod error;
 mod guid;
 mod layout;
