@@ -38,6 +38,11 @@ impl Role {
         }
     }
 
+    /// Whether verity covers it, so that nothing may ever write to it.
+    pub fn is_sealed(self) -> bool {
+        matches!(self, Self::Usr | Self::UsrVerity)
+    }
+
     /// The type's name in `repart.d` on a machine of the image's own architecture.
     pub fn name(self) -> &'static str {
         match self {

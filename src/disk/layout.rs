@@ -188,7 +188,6 @@ struct Partitions {
 
 impl Partitions {
     fn add(&mut self, role: Role, slot: Option<Slot>, label: &str, uuid: Uuid, size: u64) {
-        let sealed = matches!(role, Role::Usr | Role::UsrVerity);
         self.list.push(Partition {
             number: self.list.len() as u32 + 1,
             role,
@@ -198,7 +197,7 @@ impl Partitions {
             uuid,
             offset: self.next,
             size,
-            attributes: if sealed { READ_ONLY } else { 0 },
+            attributes: if role.is_sealed() { READ_ONLY } else { 0 },
         });
         self.next += size;
     }
@@ -272,9 +271,13 @@ mod tests {
             assert_eq!(definition.label, partition.label);
             assert_eq!(definition.min_size, partition.size);
             assert_eq!(definition.max_size, Some(partition.size));
+            assert_eq!(definition.read_only, partition.attributes == 1 << 60);
         }
         let root = repart.last().unwrap();
-        assert_eq!((root.min_size, root.max_size), (1024 * MIB, None));
+        assert_eq!(
+            (root.min_size, root.max_size, root.read_only),
+            (1024 * MIB, None, false)
+        );
     }
 
     #[test]

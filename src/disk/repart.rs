@@ -17,6 +17,9 @@ pub struct RepartPartition {
     pub min_size: u64,
     /// `None` where the partition takes what the disk has left.
     pub max_size: Option<u64>,
+    /// Whether `ReadOnly=yes` must be said; repart would make slot B of `/usr` writable, and grown
+    /// at every boot, otherwise.
+    pub read_only: bool,
 }
 
 /// The definitions for the layout of `spec` with slots of `slot_size` bytes.
@@ -29,6 +32,7 @@ pub fn repart_partitions(spec: &DiskSpec, slot_size: u64, algorithm: Algorithm) 
         label: label.to_owned(),
         min_size: size,
         max_size: Some(size),
+        read_only: role.is_sealed(),
     };
     let own = spec.label();
     vec![
