@@ -16,8 +16,8 @@ pub mod ldcache;
 pub mod pe;
 pub mod pe_append;
 pub mod rpm;
+#[cfg(test)]
+pub mod testing;
 pub mod uki;
 pub mod verity;
 pub mod vhd;
-#[cfg(test)]
-pub mod testing;

@@ -151,7 +151,14 @@ mod tests {
         );
         assert_eq!(
             names(&gather.into),
-            ["/sbin", "/usr", "/usr/bin", "/usr/bin/kmod", "/usr/sbin", "/usr/sbin/modprobe"]
+            [
+                "/sbin",
+                "/usr",
+                "/usr/bin",
+                "/usr/bin/kmod",
+                "/usr/sbin",
+                "/usr/sbin/modprobe"
+            ]
         );
     }
 
@@ -167,7 +174,12 @@ mod tests {
         assert_eq!(gather.add(&path("/etc/absent")).unwrap(), None);
         assert_eq!(
             names(&gather.into),
-            ["/etc", "/etc/modprobe.d", "/etc/modprobe.d/a.conf", "/etc/modprobe.d/b.conf"]
+            [
+                "/etc",
+                "/etc/modprobe.d",
+                "/etc/modprobe.d/a.conf",
+                "/etc/modprobe.d/b.conf"
+            ]
         );
     }
 

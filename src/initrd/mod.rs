@@ -48,7 +48,9 @@ pub struct Initrd {
 }
 
 /// Directories that systemd mounts on, or that the new root goes to.
-const MOUNT_POINTS: [&str; 8] = ["/dev", "/proc", "/sys", "/run", "/tmp", "/sysroot", "/sysusr", "/var"];
+const MOUNT_POINTS: [&str; 8] = [
+    "/dev", "/proc", "/sys", "/run", "/tmp", "/sysroot", "/sysusr", "/var",
+];
 
 /// Composes an initrd from `tree`, the image as it will be, with `/etc` in `/etc` or `/usr/etc`.
 ///
@@ -144,10 +146,16 @@ fn add_files(gather: &mut Gather, recipe: &Recipe) -> Result<(), InitrdError> {
 
 /// What the programs that are there load.
 fn add_libraries(gather: &mut Gather) -> Result<(), InitrdError> {
-    let files = gather.into.walk().filter(|(_, node)| matches!(node.kind, Kind::File(_)));
+    let files = gather
+        .into
+        .walk()
+        .filter(|(_, node)| matches!(node.kind, Kind::File(_)));
     // The closure looks at what is ELF; overlays hold nothing that the image could know.
     let source = gather.source();
-    let paths: Vec<TreePath> = files.map(|(path, _)| path).filter(|path| source.get(path).is_some()).collect();
+    let paths: Vec<TreePath> = files
+        .map(|(path, _)| path)
+        .filter(|path| source.get(path).is_some())
+        .collect();
     let libraries: BTreeSet<TreePath> = elf_closure(source, &paths)?;
     for path in &libraries {
         gather.add(path)?;
@@ -162,13 +170,31 @@ fn add_identity(gather: &mut Gather, mtime: i64) -> Result<(), InitrdError> {
     let release = source
         .file(&TreePath::literal(RELEASE))
         .ok_or(InitrdError::MissingBase(RELEASE))?;
-    put(gather, "/etc/initrd-release", 0o644, mtime, Kind::File(release.clone()))?;
+    put(
+        gather,
+        "/etc/initrd-release",
+        0o644,
+        mtime,
+        Kind::File(release.clone()),
+    )?;
     put(gather, "/etc/os-release", 0o777, mtime, link("initrd-release"))?;
     // systemd makes an identity of its own for the time of the initrd, and no first boot of it.
     let users = account_lines(source, "/passwd", |name, _| matches!(name, "root" | "nobody"))?;
     let groups = account_lines(source, "/group", |_, id| id < 1000 || id >= 65533)?;
-    put(gather, "/etc/passwd", 0o644, mtime, Kind::file(users.into_bytes()))?;
-    put(gather, "/etc/group", 0o644, mtime, Kind::file(groups.into_bytes()))
+    put(
+        gather,
+        "/etc/passwd",
+        0o644,
+        mtime,
+        Kind::file(users.into_bytes()),
+    )?;
+    put(
+        gather,
+        "/etc/group",
+        0o644,
+        mtime,
+        Kind::file(groups.into_bytes()),
+    )
 }
 
 /// The lines of an account file of the image that `keep` takes by name and number.
@@ -201,12 +227,22 @@ fn link(target: &str) -> Kind {
     Kind::Symlink(target.as_bytes().into())
 }
 
-fn put(gather: &mut Gather, path: &'static str, mode: u16, mtime: i64, kind: Kind) -> Result<(), InitrdError> {
+fn put(
+    gather: &mut Gather,
+    path: &'static str,
+    mode: u16,
+    mtime: i64,
+    kind: Kind,
+) -> Result<(), InitrdError> {
     let path = TreePath::literal(path);
     if matches!(kind, Kind::Dir(_)) && gather.into.get(&path).is_some() {
         return Ok(());
     }
-    let node = Node::new(Meta::root(mode, mtime), kind, Origin::Composer("part of every initrd"));
+    let node = Node::new(
+        Meta::root(mode, mtime),
+        kind,
+        Origin::Composer("part of every initrd"),
+    );
     gather.into.insert(&path, node)?;
     Ok(())
 }

@@ -92,25 +92,44 @@ impl Lock {
         }
     }
 
-    /// Describes `set`, locations relative to `base`.
-    pub fn describe(set: &RpmSet, base: &Path) -> Self {
-        let entry = |package: &super::Package| LockEntry {
-            nevra: package.nevra.to_string(),
-            location: package
-                .path
-                .strip_prefix(base)
-                .unwrap_or(&package.path)
-                .to_owned(),
-            size: package.size,
-            sha256: package.sha256,
-            header_sha256: Digest::of(package.preamble.header.raw()),
-            payload_digest: package.claimed_payload_digest(),
-            build_time: package.build_time,
+    /// Describes `set`, locations relative to `base`, the lock file's directory.
+    ///
+    /// # Errors
+    /// Where a package lies outside `base`.
+    pub fn describe(set: &RpmSet, base: &Path) -> Result<Self, LockError> {
+        let outside = |package: &super::Package| LockError::Location {
+            path: base.to_owned(),
+            location: package.path.display().to_string(),
         };
-        Self {
+        let real_base = if base.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            base
+        };
+        let real_base = real_base.canonicalize().unwrap_or_else(|_| base.to_owned());
+        let location = |package: &super::Package| {
+            let path = package
+                .path
+                .canonicalize()
+                .unwrap_or_else(|_| package.path.clone());
+            let relative = path.strip_prefix(&real_base).map(Path::to_owned);
+            relative.map_err(|_| outside(package))
+        };
+        let entry = |package: &super::Package| {
+            Ok(LockEntry {
+                nevra: package.nevra.to_string(),
+                location: location(package)?,
+                size: package.size,
+                sha256: package.sha256,
+                header_sha256: Digest::of(package.preamble.header.raw()),
+                payload_digest: package.claimed_payload_digest(),
+                build_time: package.build_time,
+            })
+        };
+        Ok(Self {
             version: VERSION,
-            packages: set.packages().iter().map(entry).collect(),
-        }
+            packages: set.packages().iter().map(entry).collect::<Result<_, _>>()?,
+        })
     }
 
     /// The text of the lock file: the same for the same packages.
