@@ -66,6 +66,15 @@ impl<'a> Gather<'a> {
         Ok(())
     }
 
+    /// Takes over the node at `path` alone, a directory without its entries: for a list that
+    /// holds the links and directories on the way itself.
+    ///
+    /// # Errors
+    /// Where something other than a directory is in the way.
+    pub fn add_node(&mut self, path: &TreePath) -> Result<(), TreeError> {
+        self.copy(path, path)
+    }
+
     /// Copies one node, a directory without its entries; what is there already stays.
     fn copy(&mut self, from: &TreePath, to: &TreePath) -> Result<(), TreeError> {
         let (Some(node), None) = (self.from.get(from), self.into.get(to)) else {
@@ -151,7 +160,14 @@ mod tests {
         );
         assert_eq!(
             names(&gather.into),
-            ["/sbin", "/usr", "/usr/bin", "/usr/bin/kmod", "/usr/sbin", "/usr/sbin/modprobe"]
+            [
+                "/sbin",
+                "/usr",
+                "/usr/bin",
+                "/usr/bin/kmod",
+                "/usr/sbin",
+                "/usr/sbin/modprobe"
+            ]
         );
     }
 
@@ -167,7 +183,12 @@ mod tests {
         assert_eq!(gather.add(&path("/etc/absent")).unwrap(), None);
         assert_eq!(
             names(&gather.into),
-            ["/etc", "/etc/modprobe.d", "/etc/modprobe.d/a.conf", "/etc/modprobe.d/b.conf"]
+            [
+                "/etc",
+                "/etc/modprobe.d",
+                "/etc/modprobe.d/a.conf",
+                "/etc/modprobe.d/b.conf"
+            ]
         );
     }
 

@@ -33,9 +33,15 @@ pub fn add(gather: &mut Gather, recipe: &Recipe) -> Result<(), InitrdError> {
         }
     }
     let source = gather.source();
-    let entries = source.get(&dir).and_then(|node| node.children()).into_iter().flatten();
+    let entries = source
+        .get(&dir)
+        .and_then(|node| node.children())
+        .into_iter()
+        .flatten();
     for (name, node) in entries {
-        let unit = name.strip_suffix(b".wants").or_else(|| name.strip_suffix(b".requires"));
+        let unit = name
+            .strip_suffix(b".wants")
+            .or_else(|| name.strip_suffix(b".requires"));
         if !unit.is_some_and(|unit| chosen.contains(unit)) {
             continue;
         }
@@ -116,7 +122,11 @@ fn commands(text: &str) -> Vec<Command> {
         let value = value.trim_start();
         let program = value.trim_start_matches(['-', '@', ':', '+', '!', '|']);
         let prefix = &value[..value.len() - program.len()];
-        let program = program.split_whitespace().next().unwrap_or_default().trim_matches(['"', '\'']);
+        let program = program
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .trim_matches(['"', '\'']);
         // An empty value takes earlier ones back; one with a specifier names no file as it stands.
         if !program.is_empty() && !program.contains(['%', '$']) {
             commands.push(Command {
@@ -155,7 +165,10 @@ mod tests {
             .map(|c| (c.program, c.optional))
             .collect();
         let expected = [("/bin/a", true), ("repart", false), ("/bin/q", false)];
-        assert_eq!(found, expected.map(|(program, optional)| (program.to_owned(), optional)));
+        assert_eq!(
+            found,
+            expected.map(|(program, optional)| (program.to_owned(), optional))
+        );
     }
 
     #[test]
@@ -167,8 +180,14 @@ mod tests {
             (&format!("{dir}/b.service"), service()),
             (&format!("{dir}/c.service"), service()),
             (&format!("{dir}/b.service.d/x.conf"), Kind::file(*b"[Unit]\n")),
-            (&format!("{dir}/a.target.wants/b.service"), Kind::Symlink((*b"../b.service").into())),
-            (&format!("{dir}/a.target.wants/c.service"), Kind::Symlink((*b"../c.service").into())),
+            (
+                &format!("{dir}/a.target.wants/b.service"),
+                Kind::Symlink((*b"../b.service").into()),
+            ),
+            (
+                &format!("{dir}/a.target.wants/c.service"),
+                Kind::Symlink((*b"../c.service").into()),
+            ),
             ("/usr/sbin/prog", Kind::file(*b"elf")),
         ]);
         let recipe = Recipe {
