@@ -66,6 +66,15 @@ impl<'a> Gather<'a> {
         Ok(())
     }
 
+    /// Takes over the node at `path` alone, a directory without its entries: for a list that
+    /// holds the links and directories on the way itself.
+    ///
+    /// # Errors
+    /// Where something other than a directory is in the way.
+    pub fn add_node(&mut self, path: &TreePath) -> Result<(), TreeError> {
+        self.copy(path, path)
+    }
+
     /// Copies one node, a directory without its entries; what is there already stays.
     fn copy(&mut self, from: &TreePath, to: &TreePath) -> Result<(), TreeError> {
         let (Some(node), None) = (self.from.get(from), self.into.get(to)) else {

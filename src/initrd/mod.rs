@@ -8,12 +8,10 @@ mod pack;
 mod recipe;
 mod units;
 
-use std::collections::BTreeSet;
-
 pub use error::InitrdError;
 pub use recipe::Recipe;
 
-use crate::tree::closure::elf_closure;
+use crate::tree::closure::{ClosureOptions, elf_closure};
 use crate::tree::modules::ModuleSet;
 use crate::tree::path::TreePath;
 use crate::tree::{Kind, Meta, Node, Origin, Tree};
@@ -65,7 +63,7 @@ pub fn compose(tree: &Tree, spec: &InitrdSpec) -> Result<Initrd, InitrdError> {
     }
     units::add_programs(&mut gather)?;
     add_files(&mut gather, spec.recipe)?;
-    add_libraries(&mut gather)?;
+    add_libraries(&mut gather, spec.recipe)?;
     let modules = modules::add(&mut gather, spec.recipe, spec.modules, spec.newest)?;
     add_identity(&mut gather, spec.newest)?;
 
@@ -145,20 +143,28 @@ fn add_files(gather: &mut Gather, recipe: &Recipe) -> Result<(), InitrdError> {
 }
 
 /// What the programs that are there load.
-fn add_libraries(gather: &mut Gather) -> Result<(), InitrdError> {
-    let files = gather
-        .into
-        .walk()
-        .filter(|(_, node)| matches!(node.kind, Kind::File(_)));
-    // The closure looks at what is ELF; overlays hold nothing that the image could know.
+fn add_libraries(gather: &mut Gather, recipe: &Recipe) -> Result<(), InitrdError> {
     let source = gather.source();
-    let paths: Vec<TreePath> = files
-        .map(|(path, _)| path)
-        .filter(|path| source.get(path).is_some())
-        .collect();
-    let libraries: BTreeSet<TreePath> = elf_closure(source, &paths)?;
-    for path in &libraries {
-        gather.add(path)?;
+    // Overlays bring no programs, and files of /etc may come from /usr/etc.
+    let programs = gather.into.walk().filter(|(path, node)| {
+        matches!(node.kind, Kind::File(_))
+            && path.as_bytes().starts_with(b"/usr/")
+            && source.get(path).is_some()
+    });
+    let programs: Vec<TreePath> = programs.map(|(path, _)| path).collect();
+    let etc = ["/usr/etc", "/etc"].map(TreePath::literal);
+    let [vendor, etc] = etc;
+    let options = ClosureOptions {
+        etc: if source.get(&vendor).is_some() {
+            vendor
+        } else {
+            etc
+        },
+        features: recipe.dlopen_features.iter().cloned().collect(),
+        ..ClosureOptions::default()
+    };
+    for path in &elf_closure(source, &programs, &options)? {
+        gather.add_node(path)?;
     }
     Ok(())
 }
@@ -178,9 +184,8 @@ fn add_identity(gather: &mut Gather, mtime: i64) -> Result<(), InitrdError> {
         Kind::File(release.clone()),
     )?;
     put(gather, "/etc/os-release", 0o777, mtime, link("initrd-release"))?;
-    // systemd makes an identity of its own for the time of the initrd, and no first boot of it.
-    let users = account_lines(source, "/passwd", |name, _| matches!(name, "root" | "nobody"))?;
-    let groups = account_lines(source, "/group", |_, id| id < 1000 || id >= 65533)?;
+    let users = account_lines(source, "/passwd")?;
+    let groups = account_lines(source, "/group")?;
     put(
         gather,
         "/etc/passwd",
@@ -197,8 +202,9 @@ fn add_identity(gather: &mut Gather, mtime: i64) -> Result<(), InitrdError> {
     )
 }
 
-/// The lines of an account file of the image that `keep` takes by name and number.
-fn account_lines(tree: &Tree, file: &str, keep: impl Fn(&str, u32) -> bool) -> Result<String, InitrdError> {
+/// The lines of an account file of the image that are the system's own: udev and tmpfiles know
+/// them by name.
+fn account_lines(tree: &Tree, file: &str) -> Result<String, InitrdError> {
     let mut lines = String::new();
     for dir in ["/etc", "/usr/etc"] {
         let path = TreePath::new(format!("{dir}{file}"))?;
@@ -210,10 +216,8 @@ fn account_lines(tree: &Tree, file: &str, keep: impl Fn(&str, u32) -> bool) -> R
             source,
         })?;
         for line in String::from_utf8_lossy(&bytes).lines() {
-            let mut fields = line.split(':');
-            let name = fields.next().unwrap_or_default();
-            let id = fields.nth(1).and_then(|id| id.parse().ok());
-            if id.is_some_and(|id| keep(name, id)) {
+            let id = line.split(':').nth(2).and_then(|id| id.parse::<u32>().ok());
+            if id.is_some_and(|id| id < 1000 || (65533..65536).contains(&id)) {
                 lines.push_str(line);
                 lines.push('\n');
             }

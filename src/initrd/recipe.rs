@@ -19,6 +19,9 @@ pub struct Recipe {
     /// Programs by path, with the libraries that they need.
     pub binaries: Vec<String>,
     pub binaries_optional: Vec<String>,
+    /// Features of `.note.dlopen` (`tpm`, `cryptsetup`) whose libraries are needed; those of
+    /// recommended and required ones come anyway, where the image has them.
+    pub dlopen_features: Vec<String>,
     /// Names of files in `/usr/lib/udev/rules.d`.
     pub udev_rules: Vec<String>,
     pub udev_rules_optional: Vec<String>,
@@ -37,6 +40,7 @@ impl Default for Recipe {
             units_optional: Vec::new(),
             binaries: Vec::new(),
             binaries_optional: Vec::new(),
+            dlopen_features: Vec::new(),
             udev_rules: Vec::new(),
             udev_rules_optional: Vec::new(),
             files: Vec::new(),
