@@ -4,6 +4,7 @@
 //! commit and a bootable GPT disk whose kernel is a UKI and whose `/usr` is under
 //! dm-verity. Both outputs come from one [`tree::Tree`].
 
+pub mod compose;
 pub mod definition;
 pub mod disk;
 pub mod formats;

@@ -1,6 +1,6 @@
 //! The command line: one file a subcommand, which parses arguments, calls the library and prints.
 
-mod boot;
+pub mod boot;
 mod build;
 mod lock;
 mod show;
@@ -23,7 +23,7 @@ enum Command {
     Build(build::BuildArgs),
     Boot(boot::BootArgs),
     Lock(lock::LockArgs),
-    Show(show::ShowArgs),
+    Show(show::Args),
 }
 
 impl Cli {
@@ -36,7 +36,7 @@ impl Cli {
             Command::Build(args) => build::run(&args),
             Command::Boot(args) => boot::run(args),
             Command::Lock(args) => lock::run(&args),
-            Command::Show(args) => show::run(args),
+            Command::Show(args) => show::run(&args),
         }
     }
 }
