@@ -7,7 +7,8 @@ use super::lz4::{self, HcState};
 use super::model::{Compression, Options};
 use super::zstd_fit::ZstdFit;
 
-/// The longest input that one cluster stands for: a read of its last byte unpacks it all.
+/// The longest input that one cluster stands for, unless clusters are so large that sixteen of them are
+/// longer: a read of its last byte unpacks it all.
 const EXTENT_MAX: usize = 1 << 20;
 /// The longest window of Zstandard that the kernel allows.
 const ZSTD_WINDOW_MAX: u32 = 1 << 20;
@@ -52,7 +53,6 @@ impl Codec {
     /// Compresses as much of the start of `input` as fits `capacity` bytes to `output`. Returns how
     /// much of the input that is.
     fn fit(&mut self, input: &[u8], capacity: usize, output: &mut Vec<u8>) -> Result<usize, String> {
-        let input = &input[..input.len().min(EXTENT_MAX)];
         match self {
             Self::Lz4 => lz4::fit(input, capacity, output),
             Self::Lz4hc(state, level) => lz4::fit_hc(state, *level, input, capacity, output),
@@ -118,6 +118,7 @@ pub(super) fn compress(
     out: &mut Vec<u8>,
 ) -> Result<Clusters, String> {
     codec.begin();
+    let extent_max = EXTENT_MAX.max(cluster_size * 16);
     let mut extents = Vec::new();
     let mut inline = None;
     let mut rest = input;
@@ -127,7 +128,8 @@ pub(super) fn compress(
             extents.push(raw(rest, out));
             break;
         }
-        let mut taken = codec.fit(rest, cluster_size, &mut packed)?;
+        let window = &rest[..rest.len().min(extent_max)];
+        let mut taken = codec.fit(window, cluster_size, &mut packed)?;
         if taken == rest.len() && room > 0 {
             if let Some((extent, bytes)) = behind(rest, &packed, room) {
                 extents.push(extent);

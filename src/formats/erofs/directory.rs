@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::format::{BLOCK, DIRENT};
+use super::format::{BLOCK, DIRENT, NAME_MAX, Wrong, get16, get64};
 use super::model::InodeIndex;
 
 /// An entry before inodes have their numbers.
@@ -90,6 +90,71 @@ pub(super) fn encode(entries: &[Entry<'_>], number: impl Fn(usize) -> (u64, u8))
         }
     }
     bytes
+}
+
+/// An entry as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) name: Box<[u8]>,
+    pub(super) nid: u64,
+    pub(super) file_type: u8,
+}
+
+/// Reads a whole directory. Names are unique and sorted, as the kernel searches them by halves, and
+/// `.` and `..` are among them.
+pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Found>, Wrong> {
+    let mut all: Vec<Found> = Vec::new();
+    for block in bytes.chunks(BLOCK) {
+        for found in parse_block(block)? {
+            if all.last().is_some_and(|last| last.name >= found.name) {
+                return Err("the directory is not sorted by name");
+            }
+            all.push(found);
+        }
+    }
+    let has = |name: &[u8]| all.iter().any(|found| *found.name == *name);
+    match has(b".") && has(b"..") {
+        true => Ok(all),
+        false => Err("the directory has no `.` or `..`"),
+    }
+}
+
+fn parse_block(block: &[u8]) -> Result<Vec<Found>, Wrong> {
+    const BAD: Wrong = "a directory entry is malformed";
+    let first = match block.len() >= DIRENT {
+        true => usize::from(get16(block, 8)),
+        false => return Err(BAD),
+    };
+    if first < DIRENT || !first.is_multiple_of(DIRENT) || first >= block.len() {
+        return Err(BAD);
+    }
+    let (heads, _) = block.split_at(first);
+    let heads: Vec<_> = heads.chunks_exact(DIRENT).collect();
+    let mut found = Vec::with_capacity(heads.len());
+    for (i, head) in heads.iter().enumerate() {
+        let start = usize::from(get16(head, 8));
+        let is_last = i + 1 == heads.len();
+        let end = match is_last {
+            true => block.len(),
+            false => usize::from(get16(heads[i + 1], 8)),
+        };
+        let mut name = block.get(start..end).ok_or(BAD)?;
+        if is_last {
+            // The block may be filled up with zeros.
+            let length = name.iter().position(|byte| *byte == 0);
+            name = &name[..length.unwrap_or(name.len())];
+        }
+        let is_name = start >= first && (1..=NAME_MAX).contains(&name.len());
+        if !is_name || name.iter().any(|byte| matches!(byte, b'/' | 0)) {
+            return Err(BAD);
+        }
+        found.push(Found {
+            name: name.into(),
+            nid: get64(head, 0),
+            file_type: head[10],
+        });
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

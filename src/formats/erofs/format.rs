@@ -31,6 +31,23 @@ pub(super) const INCOMPAT_BIG_PCLUSTER: u32 = 0x2;
 /// The last cluster of a file may stand behind its inode.
 pub(super) const INCOMPAT_ZTAILPACKING: u32 = 0x10;
 
+pub(super) const INCOMPAT_KNOWN: u32 = INCOMPAT_ZERO_PADDING | INCOMPAT_BIG_PCLUSTER | INCOMPAT_ZTAILPACKING;
+
+/// The little-endian number at `at`; panics where `bytes` is too short, so callers slice first.
+pub(super) fn get16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// As [`get16`].
+pub(super) fn get32(bytes: &[u8], at: usize) -> u32 {
+    u32::from(get16(bytes, at)) | u32::from(get16(bytes, at + 2)) << 16
+}
+
+/// As [`get16`].
+pub(super) fn get64(bytes: &[u8], at: usize) -> u64 {
+    u64::from(get32(bytes, at)) | u64::from(get32(bytes, at + 4)) << 32
+}
+
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
@@ -92,6 +109,42 @@ impl Super {
         let checksum = checksum(&block);
         put(&mut block, SUPER_OFFSET + 4, &checksum.to_le_bytes());
         block
+    }
+}
+
+/// What is wrong with a structure read from a volume, in the words of a message.
+pub(super) type Wrong = &'static str;
+
+impl Super {
+    /// Reads the superblock out of the first block.
+    pub(super) fn decode(block: &[u8; BLOCK]) -> Result<Self, Wrong> {
+        let s = &block[SUPER_OFFSET..];
+        let array = |at: usize| std::array::from_fn(|i| s[at + i]);
+        if get32(s, 0) != MAGIC {
+            return Err("it has no erofs superblock");
+        }
+        if s[12] != BLOCK_BITS {
+            return Err("its block size is not 4096");
+        }
+        if get32(s, 8) & COMPAT_SB_CHKSUM == 0 || get32(s, 4) != checksum(block) {
+            return Err("the checksum of the superblock is wrong");
+        }
+        let incompat = get32(s, 80);
+        if incompat & !INCOMPAT_KNOWN != 0 {
+            return Err("it uses features of erofs that are not supported here");
+        }
+        Ok(Self {
+            incompat,
+            root_nid: get16(s, 14),
+            inodes: get64(s, 16),
+            build_time: get64(s, 24).cast_signed(),
+            blocks: get32(s, 36),
+            meta_block: get32(s, 40),
+            xattr_block: get32(s, 44),
+            uuid: array(48),
+            volume_name: array(64),
+            algorithms: get16(s, 84),
+        })
     }
 }
 
@@ -164,6 +217,47 @@ impl InodeHead {
     }
 }
 
+impl InodeHead {
+    /// Reads an inode; `bytes` holds at least [`EXTENDED_SIZE`] bytes where it is extended. Returns
+    /// it with its length.
+    pub(super) fn decode(bytes: &[u8], build_time: i64) -> Result<(Self, usize), Wrong> {
+        let format = get16(bytes, 0);
+        let layout = match format >> 1 {
+            0 => Layout::FlatPlain,
+            2 => Layout::FlatInline,
+            3 => Layout::CompressedCompact,
+            _ => return Err("the inode's data layout is not supported here"),
+        };
+        let common = Self {
+            layout,
+            xattr_count: get16(bytes, 2),
+            mode: get16(bytes, 4),
+            nlink: u32::from(get16(bytes, 6)),
+            size: u64::from(get32(bytes, 8)),
+            union: get32(bytes, 16),
+            ino: get32(bytes, 20),
+            uid: u32::from(get16(bytes, 24)),
+            gid: u32::from(get16(bytes, 26)),
+            mtime: build_time,
+        };
+        if format & 1 == 0 {
+            return Ok((common, COMPACT_SIZE));
+        }
+        if bytes.len() < EXTENDED_SIZE {
+            return Err("the inode lies beyond the end of the volume");
+        }
+        let extended = Self {
+            size: get64(bytes, 8),
+            uid: get32(bytes, 24),
+            gid: get32(bytes, 28),
+            mtime: get64(bytes, 32).cast_signed(),
+            nlink: get32(bytes, 44),
+            ..common
+        };
+        Ok((extended, EXTENDED_SIZE))
+    }
+}
+
 pub(super) const S_IFMT: u16 = 0o170_000;
 pub(super) const S_IFDIR: u16 = 0o040_000;
 pub(super) const S_IFREG: u16 = 0o100_000;
@@ -194,7 +288,6 @@ pub(super) fn encode_device(major: u32, minor: u32) -> Option<u32> {
 }
 
 /// The inverse of [`encode_device`]: major, minor.
-#[cfg(test)]
 pub(super) fn decode_device(number: u32) -> (u32, u32) {
     (number >> 8 & 0xfff, (number & 0xff) | (number >> 12 & 0xf_ff00))
 }

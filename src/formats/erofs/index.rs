@@ -4,7 +4,7 @@
 //! each such pack.
 
 use super::cluster::{self, Extent};
-use super::format::{BLOCK, BLOCK_BITS};
+use super::format::{BLOCK, BLOCK_BITS, Wrong, get16, get32};
 use super::model::Compression;
 
 pub(super) const ADVISE_COMPACTED_2B: u16 = 0x1;
@@ -98,7 +98,7 @@ fn blocks(extents: &[Extent], first: u32) -> Vec<(Block, u32)> {
         let count = (end >> BLOCK_BITS).max(1);
         let next = address + u32::from(extent.blocks);
         for back in 0..count {
-            // An extent has at most 257 blocks.
+            // An extent is shorter than 2048 blocks, as are the segments that files are cut into.
             let ahead = (count - back) as u16;
             all.push(match back {
                 0 => {
@@ -191,6 +191,136 @@ pub(super) fn encode(
         }
     }
     out
+}
+
+/// An extent as read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Where it starts in the file, in bytes.
+    pub(super) start: u64,
+    /// Bytes of the file.
+    pub(super) length: u64,
+    /// The cluster's first block, and how many it has.
+    pub(super) block: u32,
+    pub(super) blocks: u16,
+    pub(super) raw: bool,
+    /// The cluster stands behind the index instead.
+    pub(super) inline: bool,
+}
+
+/// The header of an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MapHeader {
+    /// Length of the last cluster where it stands behind the index.
+    pub(super) inline: Option<u16>,
+    /// The algorithm's number.
+    pub(super) algorithm: u8,
+}
+
+impl MapHeader {
+    /// Reads the header's eight bytes.
+    pub(super) fn decode(bytes: &[u8; MAP_HEADER]) -> Result<Self, Wrong> {
+        let advise = get16(bytes, 4);
+        if advise & !ADVISE_INLINE_PCLUSTER != ADVISE_COMPACTED_2B | ADVISE_BIG_PCLUSTER || bytes[7] != 0 {
+            return Err("the form of the cluster index is not supported here");
+        }
+        Ok(Self {
+            inline: (advise & ADVISE_INLINE_PCLUSTER != 0).then(|| get16(bytes, 2)),
+            algorithm: bytes[6] & 15,
+        })
+    }
+}
+
+/// An extent of which only the start has been read.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    start: u64,
+    raw: bool,
+    block: u32,
+    blocks: Option<u16>,
+}
+
+/// Reads the packs of an index, [`Packs::length`] bytes, and gives each extent to `take`.
+pub(super) fn decode<E: From<Wrong>>(
+    bytes: &[u8],
+    packs: Packs,
+    file_size: u64,
+    has_inline: bool,
+    mut take: impl FnMut(Found) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut open: Option<Open> = None;
+    let mut close = |open: Open, end: u64, is_last: bool| -> Result<(), E> {
+        let length = end.checked_sub(open.start).filter(|length| *length > 0);
+        take(Found {
+            start: open.start,
+            length: length.ok_or("the extents of the cluster index overlap")?,
+            block: open.block,
+            blocks: open.blocks.unwrap_or(1),
+            raw: open.raw,
+            inline: is_last && has_inline,
+        })
+    };
+    let mut at = 0;
+    let mut number: u64 = 0;
+    for (total, count, length) in [(packs.before, 2, 8), (packs.middle, 16, 32), (packs.after, 2, 8)] {
+        let width = (length * 8 - 32) / count;
+        for begun in (0..total).step_by(count) {
+            let pack = bytes
+                .get(at..at + length)
+                .ok_or("the cluster index is too short")?;
+            at += length;
+            let mut block = get32(pack, length - 4);
+            // Whether the last start in this pack has had no count, so that its cluster has one block.
+            let mut uncounted = false;
+            for i in 0..count.min(total - begun) {
+                let bits = i * width;
+                let window = pack[bits / 8..].iter().take(3).rev();
+                let value = window.fold(0, |value, byte| value << 8 | u32::from(*byte)) >> (bits % 8);
+                let kind = (value >> VALUE_BITS & 3) as u16;
+                let value = (value & ((1 << VALUE_BITS) - 1)) as u16;
+                match kind {
+                    TYPE_PLAIN | TYPE_HEAD => {
+                        if uncounted {
+                            block = block.wrapping_add(1);
+                        }
+                        uncounted = true;
+                        let start = (number << BLOCK_BITS) + u64::from(value);
+                        if let Some(open) = open.take() {
+                            close(open, start.min(file_size), start >= file_size)?;
+                        } else if start != 0 {
+                            return Err("the cluster index does not begin with an extent".into());
+                        }
+                        // At the very end of the file it only says where the last extent ends.
+                        if start < file_size {
+                            open = Some(Open {
+                                start,
+                                raw: kind == TYPE_PLAIN,
+                                block,
+                                blocks: None,
+                            });
+                        }
+                    }
+                    TYPE_NONHEAD if value & CBLKCNT != 0 => {
+                        let open = open.as_mut().ok_or("a count has no extent")?;
+                        let blocks = value & !CBLKCNT;
+                        if open.blocks.replace(blocks).is_some() || blocks == 0 {
+                            return Err("an extent has a wrong count of blocks".into());
+                        }
+                        block = block.wrapping_add(u32::from(blocks));
+                        uncounted = false;
+                    }
+                    // How far away the start is follows from the order.
+                    TYPE_NONHEAD => {}
+                    _ => return Err("the cluster index has an unknown entry".into()),
+                }
+                number += 1;
+            }
+        }
+    }
+    match open {
+        Some(open) => close(open, file_size, true),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-#[cfg(test)]
 use lz4_sys::LZ4_decompress_safe;
 
 // Of liblz4 1.10, which lz4-sys builds and links; it declares only a part of its functions.
@@ -104,7 +103,6 @@ pub(super) fn fit_hc(
 
 /// Decompresses `input`, which must give exactly as many bytes as `output` has. `false` where it
 /// does not or is malformed.
-#[cfg(test)]
 pub(super) fn decompress(input: &[u8], output: &mut [u8]) -> bool {
     let (Ok(size), Ok(room)) = (c_int::try_from(input.len()), c_int::try_from(output.len())) else {
         return false;

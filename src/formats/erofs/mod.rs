@@ -10,6 +10,7 @@
 mod cluster;
 mod data;
 mod directory;
+mod dump;
 mod error;
 mod format;
 mod index;
@@ -18,7 +19,10 @@ mod metadata;
 mod model;
 mod ordered;
 mod plan;
+mod read_error;
+mod reader;
 mod space;
+mod tree;
 mod writer;
 mod xattr;
 mod zstd_fit;
@@ -26,6 +30,9 @@ mod zstd_fit;
 #[cfg(test)]
 mod tests;
 
+pub use dump::dump;
 pub use error::{Error, Fault};
 pub use model::{Compression, Content, FileSystem, Inode, InodeIndex, InodeKind, Options, Stats};
+pub use read_error::ReadError;
+pub use reader::{Image, StoredInode, Volume};
 pub use writer::write;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::error::Fault;
-use super::format::{XATTR_ENTRY, XATTR_HEADER, XATTR_PREFIXES};
+use super::format::{Wrong, XATTR_ENTRY, XATTR_HEADER, XATTR_PREFIXES, get16, get32};
 
 /// Extended attributes by full name.
 pub(super) type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
@@ -115,6 +115,53 @@ pub(super) fn count(body: usize) -> u16 {
     match body.checked_sub(XATTR_HEADER) {
         // `body` never exceeds `INLINE_MAX`.
         Some(behind) => u16::try_from(1 + behind / 4).unwrap_or(u16::MAX),
+        None => 0,
+    }
+}
+
+/// An attribute as read: name and value.
+pub(super) type Found = (Box<[u8]>, Box<[u8]>);
+
+/// Reads the attribute at the start of `bytes`. Returns it with its length on disk.
+pub(super) fn parse_entry(bytes: &[u8]) -> Result<(Found, usize), Wrong> {
+    const BAD: Wrong = "an extended attribute is malformed";
+    let head = bytes.get(..XATTR_ENTRY).ok_or(BAD)?;
+    let (_, prefix) = XATTR_PREFIXES
+        .iter()
+        .find(|(index, _)| *index == head[1])
+        .ok_or("the namespace of an extended attribute is unknown")?;
+    let name_end = XATTR_ENTRY + usize::from(head[0]);
+    let value_end = name_end + usize::from(get16(head, 2));
+    let suffix = bytes.get(XATTR_ENTRY..name_end).ok_or(BAD)?;
+    let value = bytes.get(name_end..value_end).ok_or(BAD)?;
+    let name = [prefix, suffix].concat();
+    Ok(((name.into(), value.into()), value_end.next_multiple_of(4)))
+}
+
+/// Reads what stands behind an inode: the attributes there, and the places of the shared ones.
+pub(super) fn parse_body(body: &[u8]) -> Result<(Vec<Found>, Vec<u32>), Wrong> {
+    const BAD: Wrong = "the extended attributes behind an inode are malformed";
+    if body.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let header = body.get(..XATTR_HEADER).ok_or(BAD)?;
+    let end = XATTR_HEADER + 4 * usize::from(header[4]);
+    let places = body.get(XATTR_HEADER..end).ok_or(BAD)?;
+    let places = places.chunks_exact(4).map(|place| get32(place, 0)).collect();
+    let mut rest = &body[end..];
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        let (entry, length) = parse_entry(rest)?;
+        found.push(entry);
+        rest = rest.get(length..).ok_or(BAD)?;
+    }
+    Ok((found, places))
+}
+
+/// Length of the body that `i_xattr_icount` speaks of; the inverse of [`count`].
+pub(super) fn body_length(count: u16) -> usize {
+    match usize::from(count).checked_sub(1) {
+        Some(behind) => XATTR_HEADER + 4 * behind,
         None => 0,
     }
 }
