@@ -3,6 +3,8 @@
 //! A changed expanded form is a decision: read the difference, then write the new one with
 //! `HULLWRIGHT_BLESS=1 cargo test --test definitions`.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
