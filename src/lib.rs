@@ -9,7 +9,10 @@ pub mod disk;
 pub mod formats;
 pub mod initrd;
 pub mod ostree;
+pub mod report;
 pub mod rpmset;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod tree;
 pub mod vm;

@@ -1,0 +1,31 @@
+//! erofs, the read-only file system of sealed volumes: a writer and a reader of our own.
+//!
+//! The writer takes a tree as plain values ([`FileSystem`]) and gives a volume, the same bytes for
+//! the same tree. Blocks of 4096 bytes; compact and extended inodes; tails behind inodes; shared
+//! extended attributes; LZ4 and Zstandard in clusters of fixed size with compact indexes.
+//!
+//! Specification: the kernel's `fs/erofs/erofs_fs.h` and `Documentation/filesystems/erofs.rst`.
+//! What the writer makes is read by kernels from 5.17 on, with Zstandard from 6.10 on.
+
+mod cluster;
+mod data;
+mod directory;
+mod error;
+mod format;
+mod index;
+mod lz4;
+mod metadata;
+mod model;
+mod ordered;
+mod plan;
+mod space;
+mod writer;
+mod xattr;
+mod zstd_fit;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{Error, Fault};
+pub use model::{Compression, Content, FileSystem, Inode, InodeIndex, InodeKind, Options, Stats};
+pub use writer::write;

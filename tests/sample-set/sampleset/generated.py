@@ -1,0 +1,45 @@
+"""Files that Debian's maintainer scripts make out of what packages ship."""
+
+from .deb import Deb
+
+
+def read(deb: Deb, wanted) -> dict[str, bytes]:
+    """Contents by absolute path of the regular files that `wanted` accepts."""
+    found = {}
+    with deb.data() as tar:
+        for info in tar:
+            path = "/" + info.name.removeprefix("./")
+            if info.isreg() and wanted(path):
+                found[path] = tar.extractfile(info).read()
+    return found
+
+
+def accounts(debs: dict[str, Deb]) -> dict[str, bytes]:
+    """passwd, group and their shadows from base-passwd's masters; every account is locked."""
+    masters = read(debs["base-passwd"], lambda path: path.endswith(".master"))
+    users = [line.split(":") for line in masters["/usr/share/base-passwd/passwd.master"].decode().splitlines()]
+    groups = [line.split(":") for line in masters["/usr/share/base-passwd/group.master"].decode().splitlines()]
+    for user in users:
+        user[1] = "x"
+    for group in groups:
+        group[1] = "x"
+
+    def table(rows):
+        return "".join(":".join(row) + "\n" for row in rows).encode()
+
+    return {
+        "/etc/passwd": table(users),
+        "/etc/group": table(groups),
+        # Without the day of the last change, which Debian takes from the clock: an empty field disables ageing.
+        "/etc/shadow": table([user[0], "!*", "", "", "", "", "", "", ""] for user in users),
+        "/etc/gshadow": table([group[0], "*", "", ""] for group in groups),
+    }
+
+
+def ca_bundle(debs: dict[str, Deb]) -> dict[str, bytes]:
+    """What update-ca-certificates makes: all of Mozilla's roots, in the order of their names."""
+    roots = read(debs["ca-certificates"], lambda path: path.startswith("/usr/share/ca-certificates/") and path.endswith(".crt"))
+    if not roots:
+        raise ValueError("ca-certificates ships no certificate where it used to")
+    ends_in_newline = [roots[path].rstrip(b"\n") + b"\n" for path in sorted(roots)]
+    return {"/etc/ssl/certs/ca-certificates.crt": b"".join(ends_in_newline)}
