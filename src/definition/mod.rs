@@ -8,11 +8,15 @@ mod check;
 mod error;
 mod expanded;
 mod load;
+pub mod names;
 pub mod plan;
 mod raw;
 mod reader;
 mod schema;
 mod source;
+#[cfg(test)]
+mod tests;
+mod typed;
 mod unbuilt;
 pub mod values;
 

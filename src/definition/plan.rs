@@ -5,10 +5,8 @@
 
 use serde::Serialize;
 
-use super::values::{
-    Account, ByteSize, FileMode, Identifier, ImageVersion, KernelArgument, OstreeRef, Reason, Released,
-    SourcePath, UnitName,
-};
+use super::names::{Account, Identifier, ImageVersion, KernelArgument, OstreeRef, Reason, UnitName};
+use super::values::{ByteSize, FileMode, Released, SourcePath};
 use crate::tree::path::TreePath;
 
 /// A checked image definition.

@@ -97,10 +97,7 @@ impl Table {
                 format!("{at}.{key}")
             };
             let Some(here) = self.0.get_mut(&key) else {
-                if let Kind::List(list) = &entry.value.kind {
-                    stale.extend(list.removes.iter().cloned());
-                }
-                self.0.insert(key, entry);
+                self.0.insert(key, entry.first(&path, stale));
                 continue;
             };
             here.key = entry.key;
@@ -120,6 +117,22 @@ impl Table {
             Kind::String(text) => Some(text),
             _ => None,
         }
+    }
+}
+
+impl Entry {
+    /// As the first to be merged: there is nothing yet that it could remove.
+    fn first(mut self, at: &str, stale: &mut Vec<Value>) -> Self {
+        match &mut self.value.kind {
+            Kind::List(list) => stale.append(&mut list.removes),
+            Kind::Table(table) => {
+                let mut merged = Table::default();
+                merged.merge(std::mem::take(table), at, stale);
+                *table = merged;
+            }
+            _ => {}
+        }
+        self
     }
 }
 

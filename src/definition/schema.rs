@@ -1,5 +1,6 @@
 //! The keys of a definition, table by table, with their defaults. `docs/definition.md` is their manual.
 
+use super::names::{Account, Identifier, KernelArgument, UnitName};
 use super::plan::{
     Arch, DirectoryEntry, Disk, DiskFormat, Encryption, EncryptionMode, Erofs, ErofsCodec, EtcMode,
     EtcOverlays, FileContent, FileEntry, Group, Image, Initrd, InitrdCodec, Kernel, Layout, Os, Outputs,
@@ -7,8 +8,9 @@ use super::plan::{
     SymlinkEntry, UnsignedException, User,
 };
 use super::raw::Table;
-use super::reader::{Context, Present, PresentDirectory, Section};
-use super::values::{Account, ByteSize, FileMode, FromText, KernelArgument, SourcePath, UnitName};
+use super::reader::{Context, Section};
+use super::typed::{Present, PresentDirectory};
+use super::values::{ByteSize, FileMode, FromText, SourcePath};
 
 /// Reads the whole definition; `None` where a key is missing or wrong, which has been reported.
 pub(super) fn read(context: &Context<'_>, table: &Table) -> Option<Plan> {
@@ -48,7 +50,7 @@ fn image(table: &Section<'_>) -> Option<Image> {
     let name: Option<String> = table.get("name");
     let released = table.require("released", "2026-11-21");
     let arch = table.require::<Arch>("arch", "\"x86_64\"");
-    let id: super::values::Identifier = id?;
+    let id: Identifier = id?;
     Some(Image {
         name: name.unwrap_or_else(|| id.to_string()),
         id,
