@@ -1,6 +1,7 @@
 //! What ldconfig does, on a tree: links from sonames to libraries, and `ld.so.cache`.
 //!
-//! Follows glibc 2.41's ldconfig (2.36 differs only in directories of the legacy hwcaps scheme),
+//! Follows glibc 2.41's ldconfig (2.36 differs in directories of the legacy hwcaps scheme, and takes
+//! files that RPM or dpkg is just writing),
 //! with Debian's changes where the tree is laid out by Debian's multiarch. Nothing is taken from
 //! the host, no auxiliary cache is written, and stale links are reported instead of removed.
 
