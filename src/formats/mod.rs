@@ -2,10 +2,6 @@
 //! values; it knows nothing of images and opens no path of its own.
 
 pub mod elf;
-#[cfg(test)]
-pub(crate) mod elf_fixture;
-#[cfg(test)]
-mod elf_tests;
 pub mod kconfig;
 pub mod kmod;
 pub mod kmodindex;

@@ -1,16 +1,9 @@
 //! The file tree of an image, in memory: metadata and names, with contents as [`Blob`]s.
 
 pub mod closure;
-#[cfg(test)]
-mod closure_tests;
 pub mod depmod;
-mod depmod_search;
-#[cfg(test)]
-mod depmod_tests;
 mod from_dir;
 pub mod ldconfig;
-#[cfg(test)]
-mod ldconfig_tests;
 pub mod modules;
 mod node;
 pub mod path;

@@ -1,10 +1,10 @@
-//! Tests of [`super::elf`].
+//! Tests of [`super`].
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::elf::{DlopenPriority, ET_DYN, Elf, ElfError, machine};
-use super::elf_fixture::{Object, module};
+use super::fixture::{Object, module};
+use super::{DlopenPriority, ET_DYN, Elf, ElfError, machine};
 
 const OBJECT: Object<'static> = Object {
     soname: Some("libx.so.1"),

@@ -1,12 +1,12 @@
-//! Tests of [`super::closure`].
+//! Tests of [`super`].
 
 use std::process::Command;
 
-use super::closure::{ClosureOptions, elf_closure};
-use super::path::TreePath;
-use super::{Kind, Meta, Node, Origin, Tree};
+use super::{ClosureOptions, elf_closure};
 use crate::formats::elf::DlopenPriority;
-use crate::formats::elf_fixture::Object;
+use crate::formats::elf::fixture::Object;
+use crate::tree::path::TreePath;
+use crate::tree::{Kind, Meta, Node, Origin, Tree};
 
 const LINKER: &str = "/lib64/ld-linux-x86-64.so.2";
 

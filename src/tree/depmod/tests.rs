@@ -1,15 +1,15 @@
-//! Tests of [`super::depmod`] and [`super::modules`].
+//! Tests of [`super`] and [`crate::tree::modules`].
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::depmod::{DepmodError, kernels, load, run};
-use super::path::TreePath;
-use super::{Kind, Meta, Node, Origin, Tree};
-use crate::formats::elf_fixture::module;
+use super::{DepmodError, kernels, load, run};
+use crate::formats::elf::fixture::module;
 use crate::formats::kmodindex::Index;
+use crate::tree::path::TreePath;
+use crate::tree::{Kind, Meta, Node, Origin, Tree};
 
 const KVER: &str = "6.12.0-test";
 const DIR: &str = "usr/lib/modules/6.12.0-test";

@@ -1,15 +1,15 @@
-//! Tests of [`super::ldconfig`].
+//! Tests of [`super`].
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use super::ldconfig::run;
-use super::path::TreePath;
-use super::{Kind, Tree};
-use crate::formats::elf_fixture::Object;
+use super::run;
+use crate::formats::elf::fixture::Object;
 use crate::formats::ldcache::Cache;
+use crate::tree::path::TreePath;
+use crate::tree::{Kind, Tree};
 
 const LIB: &str = "usr/lib/x86_64-linux-gnu";
 
