@@ -1,9 +1,9 @@
 //! What ldconfig does, on a tree: links from sonames to libraries, and `ld.so.cache`.
 //!
-//! Follows glibc 2.41's ldconfig (2.36 differs in directories of the legacy hwcaps scheme, and takes
-//! files that RPM or dpkg is just writing),
-//! with Debian's changes where the tree is laid out by Debian's multiarch. Nothing is taken from
-//! the host, no auxiliary cache is written, and stale links are reported instead of removed.
+//! Follows glibc 2.41's ldconfig (2.36 differs in directories of the legacy hwcaps scheme, and
+//! takes files that RPM or dpkg is just writing), with Debian's changes where the tree is laid out
+//! by Debian's multiarch. Nothing is taken from the host, no auxiliary cache is written, and stale
+//! links are reported instead of removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
