@@ -3,7 +3,6 @@
 pub mod capability;
 pub mod closure;
 pub mod depmod;
-mod depmod_search;
 mod from_dir;
 pub mod identity;
 pub mod layout;
