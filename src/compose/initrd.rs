@@ -36,7 +36,7 @@ pub fn make(plan: &Plan, tree: &Tree, kernel: &Kernel) -> Result<Initrd, Compose
 
 fn recipe(plan: &Plan) -> Recipe {
     let initrd = &plan.initrd;
-    let units = |units: &[crate::definition::values::UnitName]| {
+    let units = |units: &[crate::definition::names::UnitName]| {
         units
             .iter()
             .map(|unit| unit.as_str().to_owned())

@@ -93,7 +93,7 @@ pub fn make(plan: &Plan, set: &RpmSet, contents: &Contents) -> Result<Tree, Comp
     }
     lay_over(plan, &mut tree, time)?;
     identity::apply(&mut tree, time)?;
-    let names = |units: &[crate::definition::values::UnitName]| {
+    let names = |units: &[crate::definition::names::UnitName]| {
         units
             .iter()
             .map(|unit| unit.as_str().to_owned())
