@@ -25,7 +25,7 @@ pub enum Value {
     Str(String),
     /// `b`
     Bool(bool),
-    /// `t`, in little-endian as GVariant has it: ostree swaps only its own fields.
+    /// `t`, big-endian as all numbers of ostree's: so `ostree show` gives the number that was meant.
     U64(u64),
     /// `ay`
     Bytes(Vec<u8>),
@@ -169,7 +169,7 @@ fn metadata(options: &CommitOptions) -> Vec<(&str, gvariant::Value<'_>)> {
         let value = match value {
             Value::Str(text) => gvariant::Value::str(text),
             Value::Bool(truth) => gvariant::Value::bool(*truth),
-            Value::U64(number) => gvariant::Value::u64(*number),
+            Value::U64(number) => gvariant::Value::u64(number.swap_bytes()),
             Value::Bytes(bytes) => gvariant::Value::bytes(bytes),
             Value::StrArray(items) => strings(items.iter()),
         };

@@ -24,8 +24,8 @@ pub enum RepoMode {
 }
 
 impl RepoMode {
-    /// Deflate level for [`RepoMode::Archive`] where nobody chose one: half the time of level 6, for
-    /// 4 % more bytes.
+    /// Deflate level for [`RepoMode::Archive`] where nobody chose one. On 585 MB of programs and
+    /// libraries, level 1 leaves 276 MB and level 3 leaves 220 MB.
     pub const DEFAULT_LEVEL: u32 = 3;
 
     /// What `core.mode` in the configuration says. `archive-z2` is what every version of ostree reads.

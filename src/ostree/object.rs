@@ -286,8 +286,8 @@ impl DirTree {
 /// A commit, as its object holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitObject {
-    /// Metadata by key: what `ostree show --print-metadata-key` shows. (The order that the keys have
-    /// in the object is not kept.)
+    /// Metadata by key: what `ostree show --print-metadata-key` shows, but numbers by convention
+    /// big-endian, so to be swapped. (The order that the keys have in the object is not kept.)
     pub metadata: BTreeMap<String, Value<'static>>,
     pub parent: Option<Digest>,
     pub subject: String,

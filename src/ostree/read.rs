@@ -279,6 +279,9 @@ fn open_archive(file: File, path: &Path, name: &str) -> Result<Parts, Error> {
         .take(u64::from(length))
         .read_to_end(&mut header)
         .map_err(Error::io("read", path))?;
+    if header.len() as u64 != u64::from(length) {
+        return Err(malformed("it ends within its header"));
+    }
     let (size, owned, target) = Ownership::parse_archive_header(&header, name)?;
     let target = (owned.mode & 0o170_000 == 0o120_000 || !target.is_empty()).then_some(target);
     let source = match target {

@@ -61,7 +61,8 @@ fn serialise(lines: &[Line], mode: &str) -> Vec<u8> {
         Value::Tuple(vec![
             Value::str(&line.name),
             Value::Tuple(vec![
-                Value::u64(line.size.swap_bytes()),
+                // The one number that libostree does not swap.
+                Value::u64(line.size),
                 Value::bytes(&line.commit.0),
                 Value::vardict(version.into_iter().chain([time])),
             ]),
