@@ -15,6 +15,7 @@ pub mod kmodindex;
 pub mod ldcache;
 pub mod pe;
 pub mod pe_append;
+pub mod qcow2;
 pub mod rpm;
 #[cfg(test)]
 pub mod testing;
