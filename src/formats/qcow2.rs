@@ -205,7 +205,8 @@ mod tests {
             let at = |name: &str| dir.path().join(name);
             let raw = disk(&at("raw"), size, places);
             let out = File::create(at("qcow2")).unwrap();
-            let written = write(&raw, size, from_ref(&(0..size)), &out).unwrap();
+            let data: Vec<_> = places.iter().map(|&(at, count)| at..at + count as u64).collect();
+            let written = write(&raw, size, &data, &out).unwrap();
             assert_eq!(out.metadata().unwrap().len(), written);
             let text = |name: &str| at(name).to_str().unwrap().to_owned();
             let check = run("qemu-img", ["check", "-f", "qcow2", &text("qcow2")]);
