@@ -8,6 +8,7 @@ pub mod elf;
 pub mod erofs;
 pub mod fat;
 mod fat_mend;
+mod fat_volume;
 pub mod gvariant;
 pub mod kconfig;
 pub mod kmod;
