@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use miette::Diagnostic;
 
 use crate::formats::fat::FatError;
+use crate::formats::qcow2::Qcow2Error;
 use crate::formats::vhd::VhdError;
 
 /// A disk cannot be planned or written.
@@ -61,6 +62,8 @@ pub enum DiskError {
     Vhd { size: u64, source: VhdError },
     #[error("the EFI system partition cannot be made")]
     Esp(#[from] FatError),
+    #[error("the qcow2 image cannot be made")]
+    Qcow2(#[from] Qcow2Error),
     #[error("the partition table cannot be written: {0}")]
     Table(String),
     #[error("`{}` has {} free; the images take about {}", .dir.display(), mib(*.free), mib(*.needed))]

@@ -13,7 +13,7 @@ mod table;
 mod tree_digest;
 pub mod usr;
 
-pub use assemble::{Contents, DiskDigests, write_raw, write_vhd};
+pub use assemble::{Contents, DiskDigests, write_qcow2, write_raw, write_vhd};
 pub use budget::{check_disk, check_esp, check_space, check_vhd, default_slot_size, min_esp_size};
 pub use error::DiskError;
 pub use first_boot::{RepartPartition, repart_partitions};

@@ -7,10 +7,10 @@
 use std::io;
 
 use super::at::{ReadAt, WriteAt};
-use super::fat::{ENTRY, FatError, Geometry, SECTOR, Volume};
+use super::fat::{ENTRY, FatError, Geometry, RESERVED_SECTORS, SECTOR};
+use super::fat_volume::Volume;
 
 const ROOT: u32 = 2;
-const RESERVED_SECTORS: u64 = 8;
 const LONG_NAME: u8 = 0x0f;
 const DIRECTORY: u8 = 0x10;
 const VOLUME_LABEL: u8 = 0x08;

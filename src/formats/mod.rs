@@ -8,6 +8,7 @@ pub mod elf;
 pub mod erofs;
 pub mod fat;
 mod fat_mend;
+mod fat_volume;
 pub mod gvariant;
 pub mod kconfig;
 pub mod kmod;
@@ -15,6 +16,7 @@ pub mod kmodindex;
 pub mod ldcache;
 pub mod pe;
 pub mod pe_append;
+pub mod qcow2;
 pub mod rpm;
 #[cfg(test)]
 pub mod testing;

@@ -307,3 +307,45 @@ fn to_u32(value: usize) -> Result<u32, PeError> {
 fn put(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::pe::tests::sample_stub;
+
+    #[test]
+    fn any_header_gives_an_error_or_a_sound_image() {
+        let stub = sample_stub("sbat,1\n");
+        let out = tempfile::tempfile().unwrap();
+        let sections = [
+            NewSection::data(".sbat", Content::bytes(b"sbat,1\nx,1\n")),
+            NewSection::data(".new", Content::bytes(&[1; 1000])),
+        ];
+        let mut written = 0;
+        for at in 0x3c..0x300 {
+            for value in [0x00, 0x01, 0x7f, 0x80, 0xff] {
+                let mut bad = stub.clone();
+                bad[at] = value;
+                let Ok(image) = append(&bad, &sections, true, &out) else {
+                    continue;
+                };
+                written += 1;
+                let read = Image::read(&out, image.size).unwrap();
+                assert_eq!(read.sections(), image.sections, "{value:#x} at {at:#x}");
+                let content = read.content(&out, ".new", 1000).unwrap();
+                assert_eq!(content.as_deref(), Some(&[1; 1000][..]));
+            }
+        }
+        assert!(written > 1000, "{written}");
+    }
+
+    #[test]
+    fn names_that_cannot_be_are_refused() {
+        let out = tempfile::tempfile().unwrap();
+        for name in ["", "ninechars", ".a b", ".ä"] {
+            let sections = [NewSection::data(name, Content::bytes(b"x"))];
+            let error = append(&sample_stub("sbat,1\n"), &sections, true, &out).unwrap_err();
+            assert!(matches!(error, PeError::Name(found) if found == name));
+        }
+    }
+}

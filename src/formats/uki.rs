@@ -311,6 +311,27 @@ mod tests {
     }
 
     #[test]
+    fn symbols_and_signatures_behind_the_sections_are_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let [plain, trailed] = ["plain", "trailed"].map(|name| dir.path().join(name));
+        let mut parts = Parts::new(sample_stub(STUB_SBAT));
+        parts.write(&plain).unwrap();
+        let end = u32::try_from(parts.stub.len()).unwrap();
+        parts.stub.extend_from_slice(&[7; 100]);
+        let fields = [
+            (0x84 + 8, end),
+            (0x84 + 12, 2),
+            (0x98 + 112 + 4 * 8, end),
+            (0x98 + 112 + 4 * 8 + 4, 64),
+        ];
+        for (at, value) in fields {
+            parts.stub[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        parts.write(&trailed).unwrap();
+        assert!(fs::read(plain).unwrap() == fs::read(trailed).unwrap());
+    }
+
+    #[test]
     fn a_kernel_without_nx_takes_the_bit_from_the_image() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("uki");
