@@ -206,12 +206,7 @@ impl Running {
                 self.logged_in = true;
                 return Ok(self.begun.elapsed());
             };
-            if let Some(Verdict::Failed(failure)) = self.console.verdict()
-                && failure.kind != FailureKind::Unhealthy
-            {
-                self.linger();
-                return Err(self.not_healthy(failure));
-            }
+            self.check_alive()?;
             if let Some(end) = self.ended()? {
                 return Err(self.not_healthy(untimely(&end)));
             }
@@ -256,6 +251,21 @@ impl Running {
             client.arg(remote_command(command));
         }
         Ok(client)
+    }
+
+    /// Fails when the console has shown that the guest is lost: it crashed, or there was nothing to boot. A guest that
+    /// merely calls itself unhealthy runs.
+    ///
+    /// # Errors
+    /// [`VmError::NotHealthy`].
+    pub fn check_alive(&mut self) -> Result<(), VmError> {
+        match self.console.verdict() {
+            Some(Verdict::Failed(failure)) if failure.kind != FailureKind::Unhealthy => {
+                self.linger();
+                Err(self.not_healthy(failure))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Waits for the machine's end, at most for `timeout`; none when it still runs then.
