@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hullwright::vm::{
     Acceleration, Accelerator, DiskBus, DiskFormat, End, Machine, Network, Running, VmError,
@@ -126,6 +126,8 @@ enum Accel {
 
 const GROW: u64 = 2 << 30;
 const POWER_OFF_PATIENCE: Duration = Duration::from_secs(120);
+/// How often a machine that runs is looked at.
+const LOOK: Duration = Duration::from_millis(200);
 const INTERRUPTED: u8 = 130;
 /// Ctrl-A, the first half of the console's own commands, as in QEMU and screen.
 const PREFIX: u8 = 0x01;
@@ -289,15 +291,17 @@ fn remote(vm: &Running, command: &[String]) -> miette::Result<ExitCode> {
 
 /// No terminal to attach and nothing to wait for but the end.
 fn unattended(mut vm: Running, timeout: Option<Duration>) -> miette::Result<ExitCode> {
-    match vm.wait(timeout)? {
-        Some(end) => {
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    loop {
+        if let Some(end) = vm.wait(Some(LOOK))? {
             eprintln!("\n{}", describe(&end));
-            Ok(ExitCode::SUCCESS)
+            return Ok(ExitCode::SUCCESS);
         }
-        None => {
-            let waited = timeout.unwrap_or_default().as_secs();
+        vm.check_alive()?;
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             finish(vm)?;
-            Err(miette!("the guest still ran after {waited} s"))
+            let waited = timeout.unwrap_or_default().as_secs();
+            return Err(miette!("the guest still ran after {waited} s"));
         }
     }
 }
@@ -315,7 +319,7 @@ fn attach(mut vm: Running) -> miette::Result<ExitCode> {
         .into_diagnostic()
         .wrap_err("cannot switch the terminal to raw mode")?;
     let end = loop {
-        match vm.wait(Some(Duration::from_millis(200)))? {
+        match vm.wait(Some(LOOK))? {
             Some(end) => break end,
             None if left.load(Ordering::Relaxed) => {
                 vm.power_off(Duration::ZERO)?;

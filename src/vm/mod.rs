@@ -27,6 +27,7 @@ mod health;
 mod image;
 mod machine;
 mod overlay;
+mod process;
 mod qemu;
 mod qmp;
 mod running;

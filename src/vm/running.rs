@@ -1,26 +1,21 @@
 //! A machine that was started: waiting for it, working in it, ending it.
 
-use std::io::{self, Read, Write};
-use std::mem;
-use std::os::unix::process::CommandExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::Pid;
 use serde_json::json;
 
 use super::VmError;
 use super::accel::{self, Accelerator};
 use super::console::{Console, Sink};
 use super::health::{Failure, FailureKind, Verdict};
-use super::qemu::{Qemu, in_path};
+use super::process::{command, end, spawn};
+use super::qemu::Qemu;
 use super::qmp::Qmp;
 use super::ssh::{Login, remote_command};
 use super::state::State;
@@ -36,8 +31,6 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 const LOGIN_PATIENCE: Duration = Duration::from_secs(600);
 /// How many lines of the console an error quotes.
 const TAIL: usize = 40;
-/// How much of QEMU's standard error is kept, in bytes.
-const MAX_COMPLAINT: usize = 64 * 1024;
 
 /// What [`Running::launch`] needs.
 pub(super) struct Started {
@@ -206,12 +199,7 @@ impl Running {
                 self.logged_in = true;
                 return Ok(self.begun.elapsed());
             };
-            if let Some(Verdict::Failed(failure)) = self.console.verdict()
-                && failure.kind != FailureKind::Unhealthy
-            {
-                self.linger();
-                return Err(self.not_healthy(failure));
-            }
+            self.check_alive()?;
             if let Some(end) = self.ended()? {
                 return Err(self.not_healthy(untimely(&end)));
             }
@@ -256,6 +244,21 @@ impl Running {
             client.arg(remote_command(command));
         }
         Ok(client)
+    }
+
+    /// Fails when the console has shown that the guest is lost: it crashed, or there was nothing to boot. A guest that
+    /// merely calls itself unhealthy runs.
+    ///
+    /// # Errors
+    /// [`VmError::NotHealthy`].
+    pub fn check_alive(&mut self) -> Result<(), VmError> {
+        match self.console.verdict() {
+            Some(Verdict::Failed(failure)) if failure.kind != FailureKind::Unhealthy => {
+                self.linger();
+                Err(self.not_healthy(failure))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Waits for the machine's end, at most for `timeout`; none when it still runs then.
@@ -409,84 +412,6 @@ fn died(status: ExitStatus, complaint: &Mutex<String>) -> VmError {
     }
 }
 
-/// QEMU in a process group of its own, so that Ctrl-C reaches this program first, and bound to this program's
-/// life where `setpriv` is there to do so.
-fn command(qemu: &Qemu, arguments: &[String]) -> Command {
-    let mut command = match in_path("setpriv") {
-        Some(setpriv) => {
-            let mut command = Command::new(setpriv);
-            command.args(["--pdeathsig", "KILL", "--"]).arg(&qemu.path);
-            command
-        }
-        None => Command::new(&qemu.path),
-    };
-    command.args(arguments);
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command.process_group(0);
-    command
-}
-
-/// Starts QEMU from the thread that reads its console. The kernel's parent-death signal watches the thread
-/// that forked, so this one must live until QEMU has ended, not only until it has closed its output.
-fn spawn(
-    mut command: Command,
-    console: Arc<Console>,
-    complaint: Arc<Mutex<String>>,
-) -> io::Result<(Child, JoinHandle<()>)> {
-    let (hand_over, receive) = mpsc::channel();
-    let listener = thread::Builder::new().name("console".into()).spawn(move || {
-        let mut child = match command.spawn() {
-            Ok(child) => child,
-            Err(error) => {
-                let _ = hand_over.send(Err(error));
-                return;
-            }
-        };
-        let output = child.stdout.take();
-        if let Some(stderr) = child.stderr.take() {
-            thread::spawn(move || collect(stderr, &complaint));
-        }
-        let id = i32::try_from(child.id()).map(Pid::from_raw);
-        if hand_over.send(Ok(child)).is_ok()
-            && let Some(mut output) = output
-        {
-            listen(&mut output, &console);
-        }
-        console.close();
-        if let Ok(id) = id {
-            // Leaves the status to be collected; that it was collected already is as good.
-            while waitid(Id::Pid(id), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
-        }
-    })?;
-    let child = receive.recv().map_err(io::Error::other)??;
-    Ok((child, listener))
-}
-
-fn listen(output: &mut impl Read, console: &Console) {
-    let mut buffer = vec![0; 16 * 1024];
-    loop {
-        match output.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => console.feed(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => break,
-        }
-    }
-}
-
-fn collect(mut from: impl Read, into: &Mutex<String>) {
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        let mut text = into.lock().unwrap_or_else(PoisonError::into_inner);
-        if text.len() < MAX_COMPLAINT {
-            text.push_str(&String::from_utf8_lossy(&buffer[..count]));
-        }
-    }
-}
-
 fn connect(child: &mut Child, socket: &Path, complaint: &Mutex<String>) -> Result<Qmp, VmError> {
     let from = Instant::now();
     loop {
@@ -501,17 +426,5 @@ fn connect(child: &mut Child, socket: &Path, complaint: &Mutex<String>) -> Resul
             return Err(error);
         }
         thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Ends QEMU, and a wrapper around it, at once.
-fn end(child: &mut Child) {
-    drop(mem::take(&mut child.stdin));
-    if let Ok(None) = child.try_wait() {
-        if let Ok(id) = i32::try_from(child.id()) {
-            let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
-        }
-        let _ = child.kill();
-        let _ = child.wait();
     }
 }

@@ -1,5 +1,7 @@
 //! The VM harness against real QEMU and real firmware, with guests that need no operating system.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod efi;
 
 use std::fs;
