@@ -89,7 +89,7 @@ fn add_top_level(gather: &mut Gather, mtime: i64) -> Result<(), InitrdError> {
         if let Kind::Symlink(target) = &node.kind
             && target.starts_with(b"usr/")
         {
-            gather.add(&TreePath::root().join_name(name))?;
+            gather.add_node(&TreePath::root().join_name(name))?;
         }
     }
     for path in MOUNT_POINTS.iter().copied().chain(["/root"]) {
