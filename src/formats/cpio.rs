@@ -245,7 +245,7 @@ mod tests {
         // Links share their inode number; the last one has the data.
         let text = String::from_utf8_lossy(&bytes);
         assert_eq!(text.matches("07070100000003000081A4").count(), 2);
-        assert!(text.ends_with("TRAILER!!!\0\0\0\0") && bytes.len() % 4 == 0);
+        assert!(text.ends_with("TRAILER!!!\0\0\0\0") && bytes.len().is_multiple_of(4));
     }
 
     #[test]

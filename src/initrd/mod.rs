@@ -89,7 +89,7 @@ fn add_top_level(gather: &mut Gather, mtime: i64) -> Result<(), InitrdError> {
         if let Kind::Symlink(target) = &node.kind
             && target.starts_with(b"usr/")
         {
-            gather.add(&TreePath::root().join_name(name))?;
+            gather.add_node(&TreePath::root().join_name(name))?;
         }
     }
     for path in MOUNT_POINTS.iter().copied().chain(["/root"]) {
@@ -249,4 +249,188 @@ fn put(
     );
     gather.into.insert(&path, node)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::depmod;
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    const NEWEST: i64 = 1000;
+
+    fn image() -> Tree {
+        let mut tree = Tree::new(Meta::root(0o755, 0));
+        let mut put = |at: &str, mode, kind| {
+            let mut meta = Meta::root(mode, NEWEST + 1);
+            meta.xattrs.insert((*b"user.x").into(), (*b"1").into());
+            let node = Node::new(meta, kind, Origin::Composer("test"));
+            tree.insert(&TreePath::new(at).unwrap(), node).unwrap();
+        };
+        put("/bin", 0o777, link("usr/bin"));
+        put("/home", 0o777, link("var/home"));
+        put("/usr/bin/tool", 0o755, Kind::file(*b"not a script"));
+        put("/usr/bin/unused", 0o755, Kind::file(*b"no"));
+        put("/usr/etc/tool.conf", 0o600, Kind::file(*b"conf"));
+        put("/usr/lib/os-release", 0o644, Kind::file(*b"ID=x\n"));
+        put(
+            "/usr/lib/systemd/system/a.service",
+            0o644,
+            Kind::file(*b"[Service]\nExecStart=tool\n"),
+        );
+        put("/usr/lib/udev/rules.d/1.rules", 0o644, Kind::file(*b"#"));
+        let accounts = *b"root:x:0:\nuser:x:1000:\nnobody:x:65534:\nbroken\n";
+        put("/usr/etc/passwd", 0o644, Kind::file(accounts));
+        put("/usr/etc/group", 0o644, Kind::file(accounts));
+        let modules = "/usr/lib/modules/1.0";
+        put(&format!("{modules}/modules.order"), 0o644, Kind::file(*b""));
+        put(
+            &format!("{modules}/modules.builtin"),
+            0o644,
+            Kind::file(*b"kernel/fs/ext4/ext4.ko\n"),
+        );
+        put(
+            &format!("{modules}/modules.builtin.modinfo"),
+            0o644,
+            Kind::file(*b""),
+        );
+        tree
+    }
+
+    fn overlay() -> Tree {
+        let mut tree = Tree::new(Meta::root(0o755, 0));
+        let mut meta = Meta::root(0o660, NEWEST + 5);
+        (meta.uid, meta.gid) = (1000, 1000);
+        let text = Kind::file(*b"[Service]\nExecStart=-/usr/bin/absent\n");
+        let node = Node::new(meta, text, Origin::Composer("test"));
+        let path = TreePath::literal("/etc/systemd/system/b.service");
+        tree.insert(&path, node).unwrap();
+        tree
+    }
+
+    fn recipe() -> Recipe {
+        Recipe {
+            modules: vec!["ext4".into()],
+            modules_optional: vec!["absent".into()],
+            units: vec!["a.service".into()],
+            udev_rules: vec!["1.rules".into()],
+            files: vec!["/etc/tool.conf".into()],
+            files_optional: vec!["/etc/absent".into()],
+            ..Recipe::default()
+        }
+    }
+
+    fn composed(recipe: &Recipe, workers: u32) -> Result<Initrd, InitrdError> {
+        let image = image();
+        let modules = depmod::load(&image, "1.0").unwrap();
+        let spec = InitrdSpec {
+            recipe,
+            overlays: &[overlay()],
+            modules: &modules,
+            newest: NEWEST,
+            workers,
+        };
+        compose(&image, &spec)
+    }
+
+    #[test]
+    fn an_initrd_holds_what_was_chosen_and_nothing_else() {
+        let initrd = composed(&recipe(), 1).unwrap();
+        let files: Vec<String> = initrd
+            .tree
+            .walk()
+            .filter(|(path, node)| {
+                node.children().is_none() && !path.as_bytes().starts_with(b"/usr/lib/modules")
+            })
+            .map(|(path, node)| format!("{path} {:o} {}", node.meta.mode, node.meta.uid))
+            .collect();
+        assert_eq!(
+            files,
+            [
+                "/bin 777 0",
+                "/etc/group 644 0",
+                "/etc/initrd-release 644 0",
+                "/etc/os-release 777 0",
+                "/etc/passwd 644 0",
+                "/etc/systemd/system/b.service 644 0",
+                "/etc/tool.conf 600 0",
+                "/init 777 0",
+                "/usr/bin/tool 755 0",
+                "/usr/lib/systemd/system/a.service 644 0",
+                "/usr/lib/udev/rules.d/1.rules 644 0",
+                "/var/run 777 0",
+            ]
+        );
+        let passwd = initrd.tree.file(&TreePath::literal("/etc/passwd")).unwrap();
+        assert_eq!(passwd.blob.read_all().unwrap(), b"root:x:0:\nnobody:x:65534:\n");
+        for (path, node) in initrd.tree.walk() {
+            assert!(node.meta.mtime <= NEWEST && node.meta.xattrs.is_empty(), "{path}");
+        }
+        let index = TreePath::literal("/usr/lib/modules/1.0/modules.dep.bin");
+        assert!(initrd.tree.file(&index).is_some());
+    }
+
+    #[test]
+    fn cpio_lists_what_the_tree_holds() {
+        let initrd = composed(&recipe(), 2).unwrap();
+        assert_eq!(initrd.bytes, composed(&recipe(), 1).unwrap().bytes);
+        let archive = zstd::decode_all(&initrd.bytes[..]).unwrap();
+        assert_eq!(archive.len() as u64, initrd.unpacked_size);
+        let cpio = Command::new("cpio")
+            .args(["-it", "--quiet"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut cpio) = cpio else {
+            eprintln!("SKIPPED: cpio is missing");
+            return;
+        };
+        cpio.stdin.take().unwrap().write_all(&archive).unwrap();
+        let listed = String::from_utf8(cpio.wait_with_output().unwrap().stdout).unwrap();
+        let expected: Vec<String> = initrd
+            .tree
+            .walk()
+            .skip(1)
+            .map(|(path, _)| path.to_string().split_off(1))
+            .collect();
+        assert_eq!(listed.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_the_image_lacks_is_named_with_its_list() {
+        let cases = [
+            (
+                Recipe {
+                    binaries: vec!["/usr/bin/gone".into()],
+                    ..recipe()
+                },
+                "`/usr/bin/gone`, which `binaries` of [initrd] names, is not in the image",
+            ),
+            (
+                Recipe {
+                    udev_rules: vec!["9.rules".into()],
+                    ..recipe()
+                },
+                "`9.rules`, which `udev-rules` of [initrd] names, is not in the image",
+            ),
+            (
+                Recipe {
+                    modules: vec!["zfs".into()],
+                    ..recipe()
+                },
+                "kernel 1.0 has no module `zfs`, neither as a file nor built in",
+            ),
+            (
+                Recipe {
+                    files: vec!["/../etc/shadow".into()],
+                    ..recipe()
+                },
+                "[initrd]: `//../etc/shadow` has a `..` component: it could leave the image's root",
+            ),
+        ];
+        for (recipe, expected) in cases {
+            assert_eq!(composed(&recipe, 1).unwrap_err().to_string(), expected);
+        }
+    }
 }
