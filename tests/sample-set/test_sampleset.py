@@ -139,7 +139,7 @@ class Rpmbuild(unittest.TestCase):
             self.assertEqual(lines, sorted(expected))
             facts = "%{NEVRA} %{BUILDTIME} %{BUILDHOST} %{SUMMARY} %{DESCRIPTION} %{CHANGELOGTEXT} [%{FILEINODES}-]"
             text = rpm.run(["rpm", "-qp", "--qf", facts, str(built)])
-            self.assertIn("hard-1:2~rc1-3+b1.noarch 1772406000 sample.invalid 100% hard  %files in a text\n\n# not a comment - 100%", text)
+            self.assertIn("hard-1:2~rc1-3+b1.noarch 1772406000 sample.invalid 100% hard - %files in a text\n\n- # not a comment - 100%", text)
             inodes = text.split()[-1].rstrip("-").split("-")
             self.assertEqual(len(inodes) - len(set(inodes)), 1, "one pair of hard links")
 

@@ -1,5 +1,6 @@
 """Files that Debian's maintainer scripts make out of what packages ship."""
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def ca_bundle(debs: dict[str, Deb]) -> dict[str, bytes]:
 
 def hardware_database(debs: dict[str, Deb]) -> dict[str, bytes]:
     """hwdb.bin as udev's script makes it; without it, the first boot would spend its time on that."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
         # The list of checksums says what a package has without unpacking it.
         for deb in (deb for deb in debs.values() if "usr/lib/udev/hwdb.d/" in deb.members.get("md5sums", "")):
             for path, data in read(deb, lambda path: path.startswith("/usr/lib/udev/hwdb.d/")).items():
@@ -59,4 +60,10 @@ def hardware_database(debs: dict[str, Deb]) -> dict[str, bytes]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(data)
         trixie.run("systemd-hwdb", "--usr", f"--root={name}", "update")
-        return {"/usr/lib/udev/hwdb.bin": (Path(name) / "usr/lib/udev/hwdb.bin").read_bytes()}
+        data = (Path(name) / "usr/lib/udev/hwdb.bin").read_bytes()
+        # It names its sources with our temporary directory in front: the names move forward, zeros follow them.
+        inside = re.compile(re.escape(name.encode()) + rb"(/usr/lib/udev/hwdb\.d/[^\0]*)\0")
+        data = inside.sub(lambda match: match[1].ljust(len(match[0]), b"\0"), data)
+        if name.encode() in data:
+            raise RuntimeError("hwdb.bin names the directory it was made in")
+        return {"/usr/lib/udev/hwdb.bin": data}

@@ -121,8 +121,8 @@ def render(package: Package, staged: str) -> str:
     ]
     for tag in ("requires", "provides", "conflicts", "obsoletes"):
         lines += [f"{tag.capitalize()}: {text}" for text in getattr(package.relations, tag)]
-    # A line that starts with `%` would be taken for a section even if the sign is doubled.
-    description = re.sub(r"^%", " %", package.description or package.summary, flags=re.M)
+    # At the start of a line, `%` would be a section even if doubled, and `#` a comment, whatever blanks precede.
+    description = re.sub(r"^\s*([%#])", r"- \1", package.description or package.summary, flags=re.M)
     lines += ["", "%description", _text(description), ""]
     lines += ["%install", "rm -rf %{buildroot}", f"mv {staged} %{{buildroot}}", ""]
     lines += ["%files", *map(_file_line, package.entries), ""]
