@@ -122,7 +122,7 @@ def render(package: Package, staged: str) -> str:
     for tag in ("requires", "provides", "conflicts", "obsoletes"):
         lines += [f"{tag.capitalize()}: {text}" for text in getattr(package.relations, tag)]
     # At the start of a line, `%` would be a section even if doubled, and `#` a comment, whatever blanks precede.
-    description = re.sub(r"^\s*([%#])", r"- \1", package.description or package.summary, flags=re.M)
+    description = re.sub(r"^[ \t]*([%#])", r"- \1", package.description or package.summary, flags=re.M)
     lines += ["", "%description", _text(description), ""]
     lines += ["%install", "rm -rf %{buildroot}", f"mv {staged} %{{buildroot}}", ""]
     lines += ["%files", *map(_file_line, package.entries), ""]
