@@ -1,5 +1,8 @@
 //! The sample RPM set against the Debian packages it was made from, and against rpm.
 
+// Helpers of tests are tests too: a failure to start a program is one of theirs.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::process::Command;

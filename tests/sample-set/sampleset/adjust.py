@@ -25,8 +25,9 @@ DROPPED = {
     },
 }
 
-# File capabilities that maintainer scripts would set by default.
-CAPABILITIES: dict[tuple[str, str], str] = {}
+# Debian lets everybody ping by a sysctl alone; RPM distributions give ping the capability, so that it also works
+# where the sysctl is narrowed.
+CAPABILITIES = {("iputils-ping", "/usr/bin/ping"): "cap_net_raw=p"}
 
 
 def place(package: str, path: str) -> str | None:
@@ -43,6 +44,11 @@ def kernel_release(path: str) -> str | None:
     """The kernel release, if `path` is a kernel image as Debian places it."""
     kernel = _KERNEL.match(path)
     return kernel["release"] if kernel and kernel["what"] == "vmlinuz" else None
+
+
+def is_python_module(path: str) -> bool:
+    """Whether Debian's py3compile would compile `path`."""
+    return path.endswith(".py") and path.startswith(("/usr/lib/python3/dist-packages/", "/usr/lib/python3.13/"))
 
 
 def is_added(path: str) -> bool:

@@ -5,7 +5,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from . import adjust, changelog, licence
+from . import adjust, changelog, licence, trixie
 from .deb import Deb
 from .evr import evr
 from .spec import Entry, Package, Relations
@@ -81,6 +81,25 @@ class _Stage:
             if path == f"/usr/share/doc/{self.deb.name}/{name}":
                 self.changelogs[name] = target.read_bytes()
 
+    def byte_compile(self):
+        """What Debian's scripts do at installation and other distributions at the build."""
+        sources = [entry.path for entry in self.entries if entry.kind == "file" and adjust.is_python_module(entry.path)]
+        if not sources:
+            return
+        tops = sorted({self.root / "/".join(path.split("/")[1:4]) for path in sources})
+        trixie.byte_compile(self.root, tops)
+        known = {entry.path for entry in self.entries}
+        for directory, _, names in os.walk(self.root):
+            if Path(directory).name != "__pycache__":
+                continue
+            path = "/" + str(Path(directory).relative_to(self.root))
+            if path not in known:
+                self.entries.append(Entry(path, "dir", 0o755, "root", "root"))
+                self.directory_times.append((Path(directory), self.newest))
+            for name in names:
+                os.utime(Path(directory) / name, (self.newest, self.newest))
+                self.entries.append(Entry(f"{path}/{name}", "file", 0o644, "root", "root"))
+
     def finish(self):
         # Deepest first: writing into a directory has changed its time.
         for target, seconds in sorted(self.directory_times, reverse=True):
@@ -95,6 +114,7 @@ def convert(deb: Deb, root: Path, relations: Relations, shared_directories: set[
     with deb.data() as tar:
         for info in tar:
             stage.add(tar, info)
+    stage.byte_compile()
     stage.finish()
     version = evr(deb.version)
     if stage.kernel_release:

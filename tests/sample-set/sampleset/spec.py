@@ -66,9 +66,11 @@ def _text(text: str) -> str:
 
 def _file_name(path: str) -> str:
     """A path as a %files line wants it. Only a name that rpm would take for a glob is escaped, since rpm takes
-    other names as they are, backslashes included."""
-    if re.search(r"[*?]|\[.*\]|\{.*\}", path):
-        path = re.sub(r"[\[\]*?{}\\]", lambda match: f"[{match[0]}]" if match[0] != "\\" else r"\\", path)
+    other names as they are, backslashes included; in a glob it halves backslashes twice."""
+    if re.search(r"\{.*\}", path) or set(path) & set('"\n'):
+        raise ValueError(f"a spec has no way to name {path!r}")
+    if re.search(r"[*?]|\[.*\]", path):
+        path = re.sub(r"[\[\]*?\\]", lambda match: "\\" * 4 if match[0] == "\\" else f"[{match[0]}]", path)
     return '"' + _text(path) + '"'
 
 
@@ -119,7 +121,9 @@ def render(package: Package, staged: str) -> str:
     ]
     for tag in ("requires", "provides", "conflicts", "obsoletes"):
         lines += [f"{tag.capitalize()}: {text}" for text in getattr(package.relations, tag)]
-    lines += ["", "%description", _text(package.description) or _text(package.summary), ""]
+    # At the start of a line, `%` would be a section even if doubled, and `#` a comment, whatever blanks precede.
+    description = re.sub(r"^[ \t]*([%#])", r"- \1", package.description or package.summary, flags=re.M)
+    lines += ["", "%description", _text(description), ""]
     lines += ["%install", "rm -rf %{buildroot}", f"mv {staged} %{{buildroot}}", ""]
     lines += ["%files", *map(_file_line, package.entries), ""]
     if package.changelog:
