@@ -31,6 +31,8 @@ use outputs::Workspace;
 pub struct Request {
     /// In place of the set that the definition names.
     pub rpms: Option<PathBuf>,
+    /// Files with OpenPGP keys that packages may be signed with, beside those of the definition.
+    pub keys: Vec<PathBuf>,
     /// Where the directory `<id>_<version>` comes to lie.
     pub out: PathBuf,
     pub store: PathBuf,

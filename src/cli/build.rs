@@ -21,6 +21,10 @@ pub struct BuildArgs {
     #[arg(long, value_name = "DIR|LOCK")]
     rpms: Option<PathBuf>,
 
+    /// OpenPGP key that packages may be signed with, beside the definition's (may be repeated)
+    #[arg(long = "key", value_name = "FILE")]
+    keys: Vec<PathBuf>,
+
     /// Where to put the directory <id>_<version> with everything that comes out
     #[arg(long, value_name = "DIR", default_value = "out")]
     out: PathBuf,
@@ -50,6 +54,7 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
     }
     let request = Request {
         rpms: args.rpms.clone(),
+        keys: args.keys.clone(),
         out: args.out.clone(),
         store: match &args.store {
             Some(store) => store.clone(),

@@ -5,3 +5,6 @@ mod testing;
 
 #[allow(unused_imports)]
 pub use testing::*;
+
+#[allow(dead_code)]
+pub mod image;
