@@ -1,5 +1,6 @@
 //! The pipeline, from top to bottom: packages → tree → sealed `/usr` → commit, UKI, disk.
 
+mod boot;
 mod error;
 mod initrd;
 mod kernel;
@@ -23,6 +24,7 @@ use crate::store::{Digest, Store, hex};
 use crate::tree::Tree;
 use crate::tree::path::TreePath;
 use crate::tree::seal;
+use boot::Boot;
 use kernel::Kernel;
 use outputs::Workspace;
 
@@ -102,35 +104,30 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         |(tree, _)| format!("{} paths", tree.walk().count()),
     )?;
 
-    let (sealed, initrd) = join(
-        || {
-            progress.stage(
-                "seal /usr",
-                || seal_usr(plan, &tree, &workspace),
-                |sealed| {
-                    format!(
-                        "{} MiB, root hash {}…",
-                        sealed.size >> 20,
-                        &hex(&sealed.root_hash)[..12]
-                    )
-                },
+    let initrd = progress.stage(
+        "compose the initrd",
+        || initrd::make(plan, &tree, &kernel),
+        |initrd| {
+            format!(
+                "{} KiB, {} modules",
+                initrd.bytes.len() >> 10,
+                initrd.modules.len()
             )
         },
-        || {
-            progress.stage(
-                "compose the initrd",
-                || initrd::make(plan, &tree, &kernel),
-                |initrd| {
-                    format!(
-                        "{} KiB, {} modules",
-                        initrd.bytes.len() >> 10,
-                        initrd.modules.len()
-                    )
-                },
+    )?;
+    let boot = Boot::collect(plan, &tree)?;
+    boot.check_esp(plan, &kernel, &initrd)?;
+    let sealed = progress.stage(
+        "seal /usr",
+        || seal_usr(plan, &tree, &workspace),
+        |sealed| {
+            format!(
+                "{} MiB, root hash {}…",
+                sealed.size >> 20,
+                &hex(&sealed.root_hash)[..12]
             )
         },
-    );
-    let (sealed, initrd) = (sealed?, initrd?);
+    )?;
     let cmdline = kernel::command_line(plan, &hex(&sealed.root_hash));
 
     let (commit, disks) = join(
@@ -150,7 +147,11 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         || {
             progress.stage(
                 "write UKI and disks",
-                || outputs::write_disks(plan, &tree, &kernel, &initrd, &cmdline, &sealed, &workspace),
+                || {
+                    outputs::write_disks(
+                        plan, &tree, &kernel, &initrd, &boot, &cmdline, &sealed, &workspace,
+                    )
+                },
                 |disks| {
                     format!(
                         "UKI {} MiB, disk {} GiB",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use tempfile::TempDir;
 
+use super::boot::Boot;
 use super::kernel::Kernel;
 use super::{ComposeError, SealedUsr, create_new, slot_size, wants_vhd};
 use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode};
@@ -25,7 +26,6 @@ use crate::report::{
 use crate::rpmset::RpmSet;
 use crate::store::{Digest, hex};
 use crate::tree::Tree;
-use crate::tree::path::TreePath;
 
 /// Checks that need no package: nothing has been written yet.
 pub fn check_plan(plan: &Plan) -> Result<(), ComposeError> {
@@ -188,58 +188,24 @@ pub struct Disks {
     uki: String,
 }
 
-/// A file of the tree in memory, for what the boot path cannot do without.
-fn boot_file(
-    tree: &Tree,
-    path: &str,
-    purpose: &'static str,
-    package: &'static str,
-) -> Result<Vec<u8>, ComposeError> {
-    let absent = || ComposeError::MissingFile {
-        path: path.to_owned(),
-        purpose,
-        package,
-    };
-    let place = TreePath::new(path).map_err(|_| absent())?;
-    let file = tree.file(&place).ok_or_else(absent)?;
-    file.blob.read_all().map_err(|source| ComposeError::Stored {
-        path: place.clone(),
-        source,
-    })
-}
-
 /// Writes the UKI, then the disk with it, then the VHD of the disk.
+#[expect(clippy::too_many_arguments, reason = "a disk brings everything together")]
 pub fn write_disks(
     plan: &Plan,
     tree: &Tree,
     kernel: &Kernel,
     initrd: &Initrd,
+    boot: &Boot,
     cmdline: &str,
     sealed: &SealedUsr,
     workspace: &Workspace,
 ) -> Result<Disks, ComposeError> {
     let stem = plan.image.stem();
-    let (suffix, loader_name) = match plan.image.arch {
-        Arch::X86_64 => ("x64", "EFI/BOOT/BOOTX64.EFI"),
-        Arch::Aarch64 => ("aa64", "EFI/BOOT/BOOTAA64.EFI"),
-    };
-    let package = "systemd-boot-unsigned, systemd-boot-efi";
-    let stub = format!("/usr/lib/systemd/boot/efi/linux{suffix}.efi.stub");
-    let stub = boot_file(tree, &stub, "the EFI stub of the kernel image", package)?;
-    let loader = format!("/usr/lib/systemd/boot/efi/systemd-boot{suffix}.efi");
-    let loader = boot_file(tree, &loader, "the boot loader", package)?;
-    let osrel = boot_file(
-        tree,
-        "/usr/lib/os-release",
-        "which says what system this is",
-        "a release package",
-    )?;
-
     let uki_name = format!("{stem}.efi");
     let uki_file = workspace.create(&uki_name)?;
     let uki = Uki {
-        stub: &stub,
-        osrel: &osrel,
+        stub: &boot.stub,
+        osrel: &boot.os_release,
         cmdline,
         uname: &kernel.release,
         sbat: DEFAULT_SBAT,
@@ -250,14 +216,9 @@ pub fn write_disks(
     };
     let uki_size = uki.write(&uki_file)?.size;
 
-    // Three tries, counted by the boot loader and ended by systemd-bless-boot.
-    let uki_path = format!("EFI/Linux/{stem}+3.efi");
-    let esp = [
-        (loader_name, Content::bytes(&loader)),
-        (uki_path.as_str(), Content::new(&uki_file, uki_size)),
-        ("loader/loader.conf", Content::bytes(b"timeout 0\neditor no\n")),
-    ];
-    let sizes = esp.map(|(path, content)| (path, content.size()));
+    let uki_path = Boot::uki_path(plan);
+    let esp = boot.esp_files(&uki_path, Content::new(&uki_file, uki_size));
+    let sizes = esp.each_ref().map(|(path, content)| (*path, content.size()));
     disk::check_esp(plan.disk.esp.0, &sizes, &uki_path)?;
     let esp = esp.map(|(path, content)| FatFile { path, content });
 
