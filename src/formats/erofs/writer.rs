@@ -24,7 +24,7 @@ const CLUSTER_MAX: u32 = 1 << 20;
 /// options give the same bytes, whatever the number of threads.
 ///
 /// Uses as many threads as the current rayon pool has. Memory: the tree's metadata, at most 4 KiB
-/// of packed tail a file, and a few megabytes a thread.
+/// of packed tail a file, and about 20 MiB a thread.
 ///
 /// # Errors
 /// Where the tree cannot be stored, its content not be read or the volume not be written. `out`

@@ -1,0 +1,163 @@
+//! What is written comes back, in the same bytes every time.
+
+use super::*;
+
+#[test]
+fn the_reader_gives_back_what_was_written() {
+    let tree = everything();
+    let expected = flatten(&tree, Clone::clone);
+    for options in all_options() {
+        let found = read_back(volume(&tree, &options)).unwrap();
+        for (path, line) in &expected {
+            assert_eq!(found.get(path), Some(line), "{path} with {options:?}");
+        }
+        assert_eq!(found.len(), expected.len());
+    }
+}
+
+#[test]
+fn the_bytes_do_not_depend_on_the_number_of_threads() {
+    let tree = everything();
+    for options in all_options().into_iter().filter(|options| options.tail_packing) {
+        let digests = [1, 2, 4].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(|| Sha256::digest(volume(&tree, &options)))
+        });
+        assert!(digests.iter().all(|digest| *digest == digests[0]), "{options:?}");
+    }
+}
+
+/// A change here changes the bytes of every image: it must be wanted, and be said in the release's
+/// notes.
+#[test]
+fn bytes_are_stable() {
+    let tree = everything();
+    let expected = [
+        (Compression::None, true, "d9a0fdd2f4820dca"),
+        (Compression::Lz4, true, "7432b955060f2570"),
+        (Compression::Lz4hc(9), false, "ebb7659f933fb4a3"),
+        (Compression::Lz4hc(9), true, "b8a1492a70e51eb5"),
+        (Compression::Zstd(3), false, "b8687cd86712b696"),
+        (Compression::Zstd(3), true, "3eb99100795a7e23"),
+    ];
+    let found = expected.map(|(compression, tail_packing, _)| {
+        let digest = Sha256::digest(volume(&tree, &options(compression, tail_packing)));
+        let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        (compression, tail_packing, digest)
+    });
+    let found = found.each_ref().map(|(c, t, digest)| (*c, *t, digest.as_str()));
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn files_with_the_same_digest_are_stored_once() {
+    struct Known(Vec<u8>);
+    impl Content for Known {
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+        fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+            self.0.read_exact_at(buffer, offset)
+        }
+        fn digest(&self) -> Option<[u8; 32]> {
+            Some(Sha256::digest(&self.0).into())
+        }
+    }
+    for options in all_options() {
+        let mut b = Builder::new();
+        b.add(0, "one", InodeKind::File(words(100_000, 1)));
+        b.add(0, "two", InodeKind::File(words(100_000, 1)));
+        let plain = volume(&b.0, &options);
+        let inodes = b.0.inodes.iter().map(|inode| Inode {
+            mode: inode.mode,
+            uid: inode.uid,
+            gid: inode.gid,
+            mtime: inode.mtime,
+            xattrs: inode.xattrs.clone(),
+            kind: match &inode.kind {
+                InodeKind::File(bytes) => InodeKind::File(Known(bytes.clone())),
+                InodeKind::Dir(entries) => InodeKind::Dir(entries.clone()),
+                _ => InodeKind::Fifo,
+            },
+        });
+        let tree = FileSystem {
+            inodes: inodes.collect(),
+            root: InodeIndex(0),
+        };
+        let mut out = Cursor::new(Vec::new());
+        let stats = write(&tree, &options, &mut out).unwrap();
+        assert_eq!(stats.shared_files, 1);
+        let shared = out.into_inner();
+        assert!(shared.len() < plain.len() - 100_000, "{options:?}");
+        assert_eq!(read_back(shared).unwrap(), read_back(plain).unwrap());
+    }
+}
+
+/// Content that is all one byte, whatever its size.
+struct Even(u64);
+
+impl Content for Even {
+    fn size(&self) -> u64 {
+        self.0
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], _: u64) -> std::io::Result<()> {
+        buffer.fill(b'e');
+        Ok(())
+    }
+}
+
+#[test]
+fn a_file_beyond_4_gib_is_compressed_and_read() {
+    let size = (4 << 30) + 12_345;
+    let root = Builder::new().0.inodes.remove(0);
+    let file = Inode {
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        mtime: TIME,
+        xattrs: BTreeMap::new(),
+        kind: InodeKind::File(Even(size)),
+    };
+    let root = Inode {
+        mode: root.mode,
+        uid: 0,
+        gid: 0,
+        mtime: TIME,
+        xattrs: BTreeMap::new(),
+        kind: InodeKind::Dir([((*b"even").into(), InodeIndex(1))].into()),
+    };
+    let tree = FileSystem {
+        inodes: vec![root, file],
+        root: InodeIndex(0),
+    };
+    let mut out = Cursor::new(Vec::new());
+    write(&tree, &options(Compression::Lz4, true), &mut out).unwrap();
+    let image = Image::open(out.into_inner()).unwrap();
+    let tree = image.tree().unwrap();
+    let file = tree.inodes.iter().find_map(|inode| match &inode.kind {
+        InodeKind::File(file) => Some(file),
+        _ => None,
+    });
+    struct Count(u64);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            assert!(
+                bytes
+                    .chunks(4096)
+                    .all(|chunk| chunk == &[b'e'; 4096][..chunk.len()])
+            );
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    image.read(file.unwrap(), &mut count).unwrap();
+    assert_eq!(count.0, size);
+}
