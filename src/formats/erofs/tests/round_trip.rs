@@ -161,3 +161,28 @@ fn a_file_beyond_4_gib_is_compressed_and_read() {
     image.read(file.unwrap(), &mut count).unwrap();
     assert_eq!(count.0, size);
 }
+
+#[test]
+fn a_dump_shows_what_was_chosen() {
+    let mut b = Builder::new();
+    let (sub, inode) = b.add(0, "sub", dir());
+    inode.mode = 0o700;
+    b.add(sub, "words", InodeKind::File(words(30_000, 1)));
+    let (_, inode) = b.add(0, "a\nb", InodeKind::Symlink((*b"sub/words").into()));
+    inode.mtime = 5;
+    xattr(inode, "trusted.x", b"\x01y");
+    let image = Image::open(volume(&b.0, &options(Compression::Lz4hc(9), true))).unwrap();
+    let mut text = Vec::new();
+    dump(&image, &mut text).unwrap();
+    let expected = r#"
+volume "test" uuid 30313233343536373839616263646566 blocks 23 inodes 4 built 1700000000
+/ nid 1 mode 40755 links 3 owner 0:0 time 1700000000 size 57 FlatInline at 4294967295
+/a\nb nid 4 mode 120644 links 1 owner 0:0 time 5 size 9 FlatInline at 4294967295 -> sub/words
+  xattr trusted.x = \x01y
+/sub nid 7 mode 40700 links 2 owner 0:0 time 1700000000 size 44 FlatInline at 4294967295
+/sub/words nid 10 mode 100644 links 1 owner 0:0 time 1700000000 size 143312 CompressedCompact at 21
+  extent 0+112224 blocks 1+16 packed
+  extent 112224+31088 blocks 17+5 packed
+"#;
+    assert_eq!(String::from_utf8(text).unwrap(), expected.trim_start());
+}
