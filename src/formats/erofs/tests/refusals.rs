@@ -67,3 +67,34 @@ fn what_cannot_be_stored_is_named() {
         assert_eq!(refused(change), message);
     }
 }
+
+#[test]
+fn what_lies_beyond_the_end_is_refused() {
+    let bytes = volume(&Builder::new().0, &options(Compression::None, true));
+    let image = Image::open(bytes.clone()).unwrap();
+    for nid in [u64::from(u32::MAX), u64::MAX / 32, u64::MAX] {
+        let message = image.inode(nid).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            format!("the erofs volume cannot be read: an inode lies beyond its end (inode {nid})")
+        );
+    }
+    let opened = |bytes: Vec<u8>| Image::open(bytes).err().map(|error| error.to_string());
+    let prefix = "the erofs volume cannot be read:";
+    assert_eq!(
+        opened(bytes[..4096].to_vec()),
+        Some(format!(
+            "{prefix} it is cut off: the superblock says that it is longer"
+        ))
+    );
+    assert_eq!(
+        opened(bytes[..100].to_vec()),
+        Some(format!("{prefix} it is shorter than a block"))
+    );
+    let mut damaged = bytes;
+    damaged[1024 + 48] ^= 1;
+    assert_eq!(
+        opened(damaged),
+        Some(format!("{prefix} the checksum of the superblock is wrong"))
+    );
+}
