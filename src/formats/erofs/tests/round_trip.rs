@@ -1,5 +1,8 @@
 //! What is written comes back, in the same bytes every time.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 
 #[test]
@@ -52,41 +55,112 @@ fn bytes_are_stable() {
     assert_eq!(found, expected);
 }
 
+/// A file whose digest is known.
+struct Known(Vec<u8>);
+
+impl Content for Known {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn digest(&self) -> Option<[u8; 32]> {
+        Some(Sha256::digest(&self.0).into())
+    }
+}
+
+/// The same tree with the digests of its files.
+fn known(tree: Tree) -> FileSystem<Known> {
+    let inodes = tree.inodes.into_iter().map(|inode| Inode {
+        mode: inode.mode,
+        uid: inode.uid,
+        gid: inode.gid,
+        mtime: inode.mtime,
+        xattrs: inode.xattrs,
+        kind: match inode.kind {
+            InodeKind::Dir(entries) => InodeKind::Dir(entries),
+            InodeKind::File(bytes) => InodeKind::File(Known(bytes)),
+            InodeKind::Symlink(target) => InodeKind::Symlink(target),
+            InodeKind::CharDevice { major, minor } => InodeKind::CharDevice { major, minor },
+            InodeKind::BlockDevice { major, minor } => InodeKind::BlockDevice { major, minor },
+            InodeKind::Fifo => InodeKind::Fifo,
+            InodeKind::Socket => InodeKind::Socket,
+        },
+    });
+    FileSystem {
+        inodes: inodes.collect(),
+        root: tree.root,
+    }
+}
+
+/// A cache in memory, which counts what it has given away.
+#[derive(Default)]
+struct Kept {
+    values: Mutex<BTreeMap<[u8; 32], Vec<u8>>>,
+    found: AtomicUsize,
+}
+
+impl ClusterCache for Kept {
+    fn get(&self, key: &[u8; 32]) -> Option<Vec<u8>> {
+        let value = self.values.lock().unwrap().get(key).cloned();
+        self.found
+            .fetch_add(usize::from(value.is_some()), Ordering::Relaxed);
+        value
+    }
+
+    fn put(&self, key: &[u8; 32], value: &[u8]) {
+        self.values.lock().unwrap().insert(*key, value.to_vec());
+    }
+}
+
+#[test]
+fn a_cache_changes_nothing_but_the_work() {
+    let tree = known(everything());
+    for options in all_options() {
+        let cache = Kept::default();
+        let write = |cache: &Kept| {
+            let mut out = Cursor::new(Vec::new());
+            write_cached(&tree, &options, cache, &mut out).unwrap();
+            out.into_inner()
+        };
+        let first = write(&cache);
+        assert_eq!(cache.found.swap(0, Ordering::Relaxed), 0);
+        let count = cache.values.lock().unwrap().len();
+        assert_eq!(count > 30, options.compression != Compression::None);
+        assert!(write(&cache) == first, "from the cache, {options:?}");
+        assert_eq!(cache.found.swap(0, Ordering::Relaxed), count);
+        for (value, i) in cache.values.lock().unwrap().values_mut().zip(0..) {
+            match i % 2 {
+                0 => value.truncate(value.len() / 2),
+                _ => *value.last_mut().unwrap() ^= 1,
+            }
+        }
+        assert!(write(&cache) == first, "from a damaged cache, {options:?}");
+        let other = Options {
+            cluster_size: 8192,
+            ..options.clone()
+        };
+        cache.found.store(0, Ordering::Relaxed);
+        write_cached(&tree, &other, &cache, Cursor::new(Vec::new())).unwrap();
+        assert_eq!(
+            cache.found.load(Ordering::Relaxed),
+            0,
+            "other settings, other clusters"
+        );
+    }
+}
+
 #[test]
 fn files_with_the_same_digest_are_stored_once() {
-    struct Known(Vec<u8>);
-    impl Content for Known {
-        fn size(&self) -> u64 {
-            self.0.size()
-        }
-        fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
-            self.0.read_exact_at(buffer, offset)
-        }
-        fn digest(&self) -> Option<[u8; 32]> {
-            Some(Sha256::digest(&self.0).into())
-        }
-    }
     for options in all_options() {
         let mut b = Builder::new();
         b.add(0, "one", InodeKind::File(words(100_000, 1)));
         b.add(0, "two", InodeKind::File(words(100_000, 1)));
         let plain = volume(&b.0, &options);
-        let inodes = b.0.inodes.iter().map(|inode| Inode {
-            mode: inode.mode,
-            uid: inode.uid,
-            gid: inode.gid,
-            mtime: inode.mtime,
-            xattrs: inode.xattrs.clone(),
-            kind: match &inode.kind {
-                InodeKind::File(bytes) => InodeKind::File(Known(bytes.clone())),
-                InodeKind::Dir(entries) => InodeKind::Dir(entries.clone()),
-                _ => InodeKind::Fifo,
-            },
-        });
-        let tree = FileSystem {
-            inodes: inodes.collect(),
-            root: InodeIndex(0),
-        };
+        let tree = known(b.0);
         let mut out = Cursor::new(Vec::new());
         let stats = write(&tree, &options, &mut out).unwrap();
         assert_eq!(stats.shared_files, 1);
