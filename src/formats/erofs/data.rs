@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use super::cluster::{self, Clusters, Codec, Extent};
+use super::cache::{self, ClusterCache, Piece};
+use super::cluster::{self, Clusters, Codec};
 use super::error::Error;
 use super::format::{BLOCK, NULL_ADDR};
 use super::index;
@@ -33,10 +34,7 @@ pub(super) enum Form {
     /// As it is; the last, partial block stands behind the inode where that holds it.
     Flat,
     /// As compressed clusters; the last may stand behind the inode.
-    Compressed {
-        extents: Vec<Extent>,
-        inline: Option<Box<[u8]>>,
-    },
+    Compressed(Clusters),
     /// As the inode with this index, which has the same content.
     Same(usize),
 }
@@ -127,11 +125,13 @@ fn jobs<C: Content>(tree: &FileSystem<C>, plan: &Plan, heads: &[usize]) -> Jobs 
 }
 
 /// Reads and, where asked to, compresses the parts of a job.
-struct Worker<'a, C> {
-    tree: &'a FileSystem<C>,
-    plan: &'a Plan,
-    options: &'a Options,
-    heads: &'a [usize],
+pub(super) struct Worker<'a, C> {
+    pub(super) tree: &'a FileSystem<C>,
+    pub(super) plan: &'a Plan,
+    pub(super) options: &'a Options,
+    pub(super) cache: &'a dyn ClusterCache,
+    /// Lengths of the inodes with their extended attributes, by index.
+    pub(super) heads: &'a [usize],
 }
 
 impl<C: Content> Worker<'_, C> {
@@ -145,20 +145,29 @@ impl<C: Content> Worker<'_, C> {
             let InodeKind::File(content) = &self.tree.inodes[part.inode].kind else {
                 continue;
             };
-            let path = || self.plan.path(part.inode);
-            buffer.resize(part.length, 0);
-            content
-                .read_exact_at(buffer, part.offset)
-                .map_err(|source| Error::Read { path: path(), source })?;
             let start = done.bytes.len();
-            let form = match codec {
-                None => self.flat(part, buffer, &mut done.bytes),
-                Some(codec) => self
-                    .compressed(part, buffer, codec, &mut done.bytes)
-                    .map_err(|message| Error::Compress {
-                        path: path(),
-                        message,
-                    })?,
+            let key = match (&codec, content.digest()) {
+                (Some(_), Some(digest)) => Some(self.key(part, digest)),
+                _ => None,
+            };
+            let kept = key
+                .and_then(|key| self.cache.get(&key))
+                .and_then(|value| cache::decode(&value, part.length, &mut done.bytes));
+            let form = match kept {
+                Some(Form::Compressed(clusters)) => Form::Compressed(clusters),
+                kept => {
+                    self.read(part, content, buffer)?;
+                    match codec {
+                        Some(codec) if kept.is_none() => {
+                            let form = self.compressed(part, buffer, codec, &mut done.bytes)?;
+                            if let Some(key) = key {
+                                self.cache.put(&key, &cache::encode(&form, &done.bytes[start..]));
+                            }
+                            form
+                        }
+                        _ => self.flat(part, buffer, &mut done.bytes),
+                    }
+                }
             };
             done.parts.push(PartDone {
                 inode: part.inode,
@@ -167,6 +176,27 @@ impl<C: Content> Worker<'_, C> {
             });
         }
         Ok(done)
+    }
+
+    fn read(&self, part: &Part, content: &C, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        buffer.resize(part.length, 0);
+        content
+            .read_exact_at(buffer, part.offset)
+            .map_err(|source| Error::Read {
+                path: self.plan.path(part.inode),
+                source,
+            })
+    }
+
+    fn key(&self, part: &Part, digest: [u8; 32]) -> [u8; 32] {
+        let piece = Piece {
+            digest,
+            offset: part.offset,
+            length: part.length as u64,
+            size: part.size,
+            head: self.heads[part.inode],
+        };
+        piece.key(self.options)
     }
 
     /// Appends the part's blocks as they are, without a tail that will stand behind the inode.
@@ -189,7 +219,7 @@ impl<C: Content> Worker<'_, C> {
         buffer: &[u8],
         codec: &mut Codec,
         out: &mut Vec<u8>,
-    ) -> Result<Form, String> {
+    ) -> Result<Form, Error> {
         let head = self.heads[part.inode];
         let index = index::size(head, part.size);
         let is_last = part.offset + part.length as u64 == part.size;
@@ -199,42 +229,43 @@ impl<C: Content> Worker<'_, C> {
         };
         let start = out.len();
         let cluster_size = self.options.cluster_size as usize;
-        let Clusters { extents, inline } = cluster::compress(codec, buffer, cluster_size, room, out)?;
+        let clusters =
+            cluster::compress(codec, buffer, cluster_size, room, out).map_err(|message| Error::Compress {
+                path: self.plan.path(part.inode),
+                message,
+            })?;
         if part.length as u64 == part.size {
             let tail = buffer.len() % BLOCK;
             let plain = match fits_behind(head, tail) {
                 true => buffer.len(),
                 false => buffer.len().next_multiple_of(BLOCK),
             };
-            let packed = out.len() - start + index + inline.as_ref().map_or(0, |bytes| bytes.len());
+            let packed = out.len() - start + index + clusters.inline.as_ref().map_or(0, |bytes| bytes.len());
             if packed >= plain {
                 out.truncate(start);
                 return Ok(self.flat(part, buffer, out));
             }
         }
-        Ok(Form::Compressed { extents, inline })
+        Ok(Form::Compressed(clusters))
     }
 }
 
-/// Writes the data of all regular files from block `first` on. `heads` are the lengths of the
-/// inodes with their extended attributes. Returns where each inode's data lies, and the block
-/// behind the last.
+/// Writes the data of all regular files from block `first` on. Returns where each inode's data lies,
+/// and the block behind the last.
 pub(super) fn write<C: Content>(
-    tree: &FileSystem<C>,
-    plan: &Plan,
-    options: &Options,
-    heads: &[usize],
+    worker: &Worker<'_, C>,
     first: u32,
     out: &mut impl Write,
     stats: &mut Stats,
 ) -> Result<(Vec<Option<Stored>>, u32), Error> {
-    let Jobs { jobs, same } = jobs(tree, plan, heads);
-    let worker = Worker {
+    let Worker {
         tree,
         plan,
         options,
         heads,
-    };
+        ..
+    } = *worker;
+    let Jobs { jobs, same } = jobs(tree, plan, heads);
     let mut stored: Vec<Option<Stored>> = Vec::new();
     stored.resize_with(tree.inodes.len(), || None);
     let mut next = first;
@@ -272,7 +303,7 @@ pub(super) fn write<C: Content>(
     stats.compressed_files = stored
         .iter()
         .flatten()
-        .filter(|stored| matches!(stored.form, Form::Compressed { .. }))
+        .filter(|stored| matches!(stored.form, Form::Compressed(_)))
         .count() as u64;
     Ok((stored, next))
 }
@@ -287,16 +318,9 @@ fn add(slot: &mut Option<Stored>, block: u32, part: PartDone) {
             });
         }
         Some(stored) => {
-            if let (
-                Form::Compressed { extents, inline },
-                Form::Compressed {
-                    extents: more,
-                    inline: last,
-                },
-            ) = (&mut stored.form, part.form)
-            {
-                extents.extend(more);
-                *inline = last;
+            if let (Form::Compressed(clusters), Form::Compressed(more)) = (&mut stored.form, part.form) {
+                clusters.extents.extend(more.extents);
+                clusters.inline = more.inline;
             }
         }
     }

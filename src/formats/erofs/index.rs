@@ -238,7 +238,13 @@ struct Open {
     raw: bool,
     block: u32,
     blocks: Option<u16>,
+    /// The block in which, as has been said ahead, the next extent starts.
+    next: Option<u64>,
 }
+
+const DISTANCE: Wrong = "a distance in the cluster index is wrong";
+/// Larger distances are said to be this.
+const FAR: u64 = CBLKCNT as u64 - 1;
 
 /// Reads the packs of an index, [`Packs::length`] bytes, and gives each extent to `take`.
 pub(super) fn decode<E: From<Wrong>>(
@@ -249,7 +255,10 @@ pub(super) fn decode<E: From<Wrong>>(
     mut take: impl FnMut(Found) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut open: Option<Open> = None;
-    let mut close = |open: Open, end: u64, is_last: bool| -> Result<(), E> {
+    let mut close = |open: Open, end: u64, end_number: u64| -> Result<(), E> {
+        if open.next.is_some_and(|next| next != end_number) {
+            return Err(DISTANCE.into());
+        }
         let length = end.checked_sub(open.start).filter(|length| *length > 0);
         take(Found {
             start: open.start,
@@ -257,7 +266,7 @@ pub(super) fn decode<E: From<Wrong>>(
             block: open.block,
             blocks: open.blocks.unwrap_or(1),
             raw: open.raw,
-            inline: is_last && has_inline,
+            inline: end >= file_size && has_inline,
         })
     };
     let mut at = 0;
@@ -286,7 +295,7 @@ pub(super) fn decode<E: From<Wrong>>(
                         uncounted = true;
                         let start = (number << BLOCK_BITS) + u64::from(value);
                         if let Some(open) = open.take() {
-                            close(open, start.min(file_size), start >= file_size)?;
+                            close(open, start.min(file_size), number)?;
                         } else if start != 0 {
                             return Err("the cluster index does not begin with an extent".into());
                         }
@@ -297,6 +306,7 @@ pub(super) fn decode<E: From<Wrong>>(
                                 raw: kind == TYPE_PLAIN,
                                 block,
                                 blocks: None,
+                                next: None,
                             });
                         }
                     }
@@ -309,8 +319,15 @@ pub(super) fn decode<E: From<Wrong>>(
                         block = block.wrapping_add(u32::from(blocks));
                         uncounted = false;
                     }
-                    // How far away the start is follows from the order.
-                    TYPE_NONHEAD => {}
+                    // Distances follow from the order, but the kernel goes by them.
+                    TYPE_NONHEAD => {
+                        let open = open.as_mut().ok_or("an entry has no extent")?;
+                        if i + 1 == count {
+                            open.next = (value < CBLKCNT - 1).then(|| number + u64::from(value));
+                        } else if u64::from(value) != (number - (open.start >> BLOCK_BITS)).min(FAR) {
+                            return Err(DISTANCE.into());
+                        }
+                    }
                     _ => return Err("the cluster index has an unknown entry".into()),
                 }
                 number += 1;
@@ -318,7 +335,7 @@ pub(super) fn decode<E: From<Wrong>>(
         }
     }
     match open {
-        Some(open) => close(open, file_size, true),
+        Some(open) => close(open, file_size, number),
         None => Ok(()),
     }
 }

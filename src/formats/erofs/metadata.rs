@@ -3,6 +3,7 @@
 
 use std::io::Write;
 
+use super::cluster::Clusters;
 use super::data::{self, Form, Stored, fits_behind};
 use super::directory;
 use super::error::Error;
@@ -135,8 +136,9 @@ impl<C: Content> Metadata<'_, C> {
         let head = self.heads[index];
         match &self.inode(index).kind {
             InodeKind::File(content) => match self.stored(index).map(|stored| &stored.form) {
-                Some(Form::Compressed { inline, .. }) => {
-                    index::size(head, content.size()) + inline.as_ref().map_or(0, |bytes| bytes.len())
+                Some(Form::Compressed(clusters)) => {
+                    index::size(head, content.size())
+                        + clusters.inline.as_ref().map_or(0, |bytes| bytes.len())
                 }
                 _ => self.tail_length(index, content.size()),
             },
@@ -278,7 +280,7 @@ impl<C: Content> Metadata<'_, C> {
         let Some(stored) = self.stored(index) else {
             return Ok(Vec::new());
         };
-        if let Form::Compressed { extents, inline } = &stored.form {
+        if let Form::Compressed(Clusters { extents, inline }) = &stored.form {
             head.layout = Layout::CompressedCompact;
             head.union = extents.iter().map(|extent| u32::from(extent.blocks)).sum();
             let mut bytes = index::encode(

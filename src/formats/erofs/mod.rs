@@ -7,6 +7,7 @@
 //! Specification: the kernel's `fs/erofs/erofs_fs.h` and `Documentation/filesystems/erofs.rst`.
 //! What the writer makes is read by kernels from 5.17 on, with Zstandard from 6.10 on.
 
+mod cache;
 mod cluster;
 mod data;
 mod directory;
@@ -30,9 +31,10 @@ mod zstd_fit;
 #[cfg(test)]
 mod tests;
 
+pub use cache::ClusterCache;
 pub use dump::dump;
 pub use error::{Error, Fault};
 pub use model::{Compression, Content, FileSystem, Inode, InodeIndex, InodeKind, Options, Stats};
 pub use read_error::ReadError;
 pub use reader::{Image, StoredInode, Volume};
-pub use writer::write;
+pub use writer::{write, write_cached};

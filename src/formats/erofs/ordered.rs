@@ -39,7 +39,7 @@ impl<R> Drop for StopOnDrop<'_, R> {
 }
 
 /// Runs `work` on the jobs `0..count` in as many threads as the current rayon pool has, and gives
-/// the results to `take` in order, in the calling thread. At most four results a thread are begun
+/// the results to `take` in order, in the calling thread. At most three results a thread are begun
 /// and not yet taken. Own threads, as waiting in a pool's only thread would never end.
 ///
 /// # Errors
@@ -51,7 +51,7 @@ pub(super) fn ordered<W, R: Send, E>(
     mut take: impl FnMut(R) -> Result<(), E>,
 ) -> Result<(), E> {
     let threads = rayon::current_num_threads().clamp(1, count.max(1));
-    let window = threads * 4;
+    let window = threads * 3;
     let shared = Shared {
         state: Mutex::new(State {
             next: 0,
@@ -155,7 +155,7 @@ mod tests {
             )
         });
         assert_eq!(result, Err("five"));
-        assert!(begun.into_inner() <= 6 + 2 * 4 + 2);
+        assert!(begun.into_inner() <= 6 + 2 * 3 + 2);
     }
 
     #[test]

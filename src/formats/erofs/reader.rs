@@ -148,7 +148,7 @@ impl<S: Content> Image<S> {
             let at = nid
                 .checked_mul(SLOT as u64)
                 .and_then(|offset| offset.checked_add(start))
-                .filter(|at| at + (SLOT as u64) <= self.length)
+                .filter(|at| *at < self.length)
                 .ok_or("an inode lies beyond its end")?;
             let bytes = self.bytes(at, (self.length - at).min(EXTENDED_SIZE as u64))?;
             let (head, own) = InodeHead::decode(&bytes, self.superblock.build_time)?;

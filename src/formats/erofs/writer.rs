@@ -5,6 +5,7 @@
 
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 
+use super::cache::{ClusterCache, NoCache};
 use super::cluster;
 use super::data;
 use super::error::Error;
@@ -24,7 +25,7 @@ const CLUSTER_MAX: u32 = 1 << 20;
 /// options give the same bytes, whatever the number of threads.
 ///
 /// Uses as many threads as the current rayon pool has. Memory: the tree's metadata, at most 4 KiB
-/// of packed tail a file, and a few megabytes a thread.
+/// of packed tail a file, and about 20 MiB a thread.
 ///
 /// # Errors
 /// Where the tree cannot be stored, its content not be read or the volume not be written. `out`
@@ -32,6 +33,20 @@ const CLUSTER_MAX: u32 = 1 << 20;
 pub fn write<C: Content, W: Write + Seek>(
     tree: &FileSystem<C>,
     options: &Options,
+    out: W,
+) -> Result<Stats, Error> {
+    write_cached(tree, options, &NoCache, out)
+}
+
+/// As [`write()`], but takes the clusters of files whose digest is known from `cache` where it has
+/// them, and gives it those that it has not. The bytes written are the same.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_cached<C: Content, W: Write + Seek>(
+    tree: &FileSystem<C>,
+    options: &Options,
+    cache: &dyn ClusterCache,
     mut out: W,
 ) -> Result<Stats, Error> {
     check(options)?;
@@ -45,7 +60,14 @@ pub fn write<C: Content, W: Write + Seek>(
 
     let start = out.stream_position().map_err(Error::Write)?;
     out.write_all(&[0; BLOCK]).map_err(Error::Write)?;
-    let (stored, meta_block) = data::write(tree, &plan, options, &heads, 1, &mut out, &mut stats)?;
+    let worker = data::Worker {
+        tree,
+        plan: &plan,
+        options,
+        cache,
+        heads: &heads,
+    };
+    let (stored, meta_block) = data::write(&worker, 1, &mut out, &mut stats)?;
     let metadata = Metadata {
         tree,
         plan: &plan,
