@@ -4,12 +4,16 @@
 //! commit and a bootable GPT disk whose kernel is a UKI and whose `/usr` is under
 //! dm-verity. Both outputs come from one [`tree::Tree`].
 
+pub mod compose;
 pub mod definition;
 pub mod disk;
 pub mod formats;
 pub mod initrd;
 pub mod ostree;
+pub mod report;
 pub mod rpmset;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod tree;
 pub mod vm;

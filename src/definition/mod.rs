@@ -1,1 +1,26 @@
-//! Image definitions: text in, a checked `Plan` or a spanned error out.
+//! Image definitions: text in, a checked [`Plan`] or a spanned error out.
+//!
+//! [`load`] reads a definition and those that it `extends`, merges them ([`raw`]), takes the values
+//! out ([`schema`], [`reader`]) and holds them against each other ([`check`]). Everything that is
+//! wrong is reported at once, with its place in whichever file it stands.
+
+mod check;
+mod error;
+mod expanded;
+mod load;
+pub mod names;
+pub mod plan;
+mod raw;
+mod reader;
+mod schema;
+mod source;
+#[cfg(test)]
+mod tests;
+mod typed;
+mod unbuilt;
+pub mod values;
+
+pub use error::{DefinitionError, Problem};
+pub use load::{Definition, load, load_with};
+pub use plan::Plan;
+pub use source::{Disk, Found, Loader};

@@ -15,6 +15,8 @@ const HAS_CHILDREN: u32 = 0x2000_0000;
 const OFFSET: u32 = 0x0fff_ffff;
 /// Bounds the depth of the tree, and with it the recursion.
 const MAX_KEY: usize = 4095;
+/// Bytes of keys that reading may go through: some ten times what the largest real index takes.
+const MAX_SPENT: usize = 128 << 20;
 
 /// An index in memory.
 #[derive(Debug, Default)]
@@ -113,14 +115,12 @@ impl Index {
             return Err(IndexError::Magic);
         }
         let mut records = Vec::new();
-        let mut visited = 0;
+        let mut spent = 0;
         let mut todo = vec![(word(8)?, Vec::new())];
         while let Some((node, mut key)) = todo.pop() {
             let mut at = (node & OFFSET) as usize;
             let damaged = IndexError::Damaged(at);
-            // A tree has fewer nodes than the file has bytes; a loop has no end.
-            visited += 1 + key.len() / 64;
-            if visited > bytes.len() || key.len() > MAX_KEY + 1 {
+            if key.len() > MAX_KEY {
                 return Err(damaged);
             }
             if node & HAS_PREFIX != 0 {
@@ -136,6 +136,11 @@ impl Index {
                     let child = be32(bytes, at).ok_or(damaged.clone())?;
                     at += 4;
                     if child != 0 {
+                        // A tree is finite; a file whose nodes point back at others is not.
+                        spent += key.len() + 32;
+                        if spent > MAX_SPENT {
+                            return Err(damaged);
+                        }
                         let mut below = key.clone();
                         below.push(byte);
                         todo.push((child, below));
@@ -270,6 +275,39 @@ mod tests {
             b"b\0\x00\x00\x00\x01\x00\x00\x00\x07v\0",
         ];
         assert_eq!(index.to_bytes().unwrap(), expected.concat());
+    }
+
+    #[test]
+    fn the_deepest_tree_is_written_and_read() {
+        let mut index = Index::default();
+        let key = [b'a'; MAX_KEY + 1];
+        for length in 1..=MAX_KEY {
+            index.insert(&key[..length], b"v", 0).unwrap();
+        }
+        assert_eq!(
+            index.insert(&key, b"v", 0),
+            Err(IndexError::TooLong("a".repeat(60)))
+        );
+        let records = Index::parse(&index.to_bytes().unwrap()).unwrap();
+        assert_eq!(records.len(), MAX_KEY);
+        assert_eq!(records[MAX_KEY - 1].key, &key[..MAX_KEY]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nonsense_never_panics(at in 8_usize..80, values in proptest::collection::vec(0_u8.., 1..8)) {
+            let mut index = Index::default();
+            for key in ["abc", "abd", "b", "bcd*", "x"] {
+                index.insert(key.as_bytes(), b"value", 1).unwrap();
+            }
+            let mut bytes = index.to_bytes().unwrap();
+            for (index, value) in values.iter().enumerate() {
+                if let Some(byte) = bytes.get_mut(at + index) {
+                    *byte = *value;
+                }
+            }
+            let _ = Index::parse(&bytes);
+        }
     }
 
     #[test]

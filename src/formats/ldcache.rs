@@ -13,6 +13,8 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 const MAGIC: &[u8; 20] = b"glibc-ld.so.cache1.1";
+/// The longest path, with its NUL.
+const MAX_TEXT: usize = 4096;
 const HEADER: usize = 48;
 const ENTRY: usize = 24;
 const LITTLE_ENDIAN: u8 = 2;
@@ -191,7 +193,7 @@ impl Cache {
         let outside = |what| move || CacheError::Outside(what);
         let text = |at: u32| {
             let rest = bytes.get(at as usize..)?;
-            Some(rest[..rest.iter().position(|&b| b == 0)?].to_vec())
+            Some(rest[..rest.iter().take(MAX_TEXT).position(|&b| b == 0)?].to_vec())
         };
         if bytes.get(28) == Some(&3) {
             return Err(CacheError::Endian);
@@ -337,6 +339,21 @@ mod tests {
         let (table, offsets) = string_table(&BTreeSet::from([&b"/lib/libc.so.6"[..], b"libc.so.6"]));
         assert_eq!(table, b"/lib/libc.so.6\0");
         assert_eq!(offsets[&b"libc.so.6"[..]], 5);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nonsense_never_panics(at in 20_usize..200, values in proptest::collection::vec(0_u8.., 1..8)) {
+            let entries = vec![entry("a", "/a", None), entry("a", "/v/a", Some(("x86-64-v2", 1)))];
+            let cache = Cache { entries, generator: b"g".to_vec() };
+            let mut bytes = cache.to_bytes(&BTreeSet::new()).unwrap();
+            for (index, value) in values.iter().enumerate() {
+                if let Some(byte) = bytes.get_mut(at + index) {
+                    *byte = *value;
+                }
+            }
+            let _ = Cache::parse(&bytes);
+        }
     }
 
     #[test]

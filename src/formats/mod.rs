@@ -1,9 +1,25 @@
 //! On-disk formats, one file (or folder) each. A format takes readers, writers and plain
 //! values; it knows nothing of images and opens no path of its own.
 
+pub mod at;
+pub mod bzimage;
 pub mod cpio;
 pub mod elf;
+pub mod erofs;
+pub mod fat;
+mod fat_mend;
+mod fat_volume;
+pub mod gvariant;
 pub mod kconfig;
 pub mod kmod;
 pub mod kmodindex;
 pub mod ldcache;
+pub mod pe;
+pub mod pe_append;
+pub mod qcow2;
+pub mod rpm;
+#[cfg(test)]
+pub mod testing;
+pub mod uki;
+pub mod verity;
+pub mod vhd;

@@ -1,1 +1,25 @@
-//! The ostree commit and its repository.
+//! The ostree commit and its repository: written, read and verified in process.
+//!
+//! No C library is linked: the bytes are this program's own decision, so they are the same on every
+//! machine, and objects are hashed and compressed on all cores. The `ostree` program reads what is
+//! written here, and gives the same tree the same commit checksum.
+//!
+//! Specification: <https://ostreedev.github.io/ostree/repo/>, and libostree's `ostree-core.h` for the
+//! types of its objects.
+
+mod commit;
+mod content;
+mod error;
+mod layout;
+mod object;
+mod read;
+mod summary;
+mod walk;
+
+pub use commit::{Commit, CommitOptions, Value, write_commit};
+pub use error::Error;
+pub use layout::RepoMode;
+pub use object::CommitObject;
+pub use read::{ContentReader, FileObject, Repo, Verified};
+pub use summary::write_summary;
+pub use walk::{Entry, EntryKind, Walk};

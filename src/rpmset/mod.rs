@@ -1,1 +1,19 @@
 //! The RPM set: packages, their headers, payloads and digests.
+
+mod digests;
+mod error;
+mod evr;
+mod files;
+mod lock;
+mod nevra;
+mod package;
+mod payload;
+mod set;
+
+pub use error::{Error, Problem};
+pub use evr::compare_versions;
+pub use files::{DigestAlgorithm, FileDigest, FileEntry, HardLink};
+pub use lock::{Lock, LockEntry, LockError};
+pub use nevra::Nevra;
+pub use package::Package;
+pub use set::{Contents, RpmSet, SetError};

@@ -2,6 +2,157 @@
 
 mod blob;
 mod digest;
+mod pack;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 pub use blob::{Blob, BlobReader};
 pub use digest::{Digest, ParseDigestError, hex, unhex};
+pub use pack::{Pack, PackWriter};
+
+/// A directory that keeps what is costly to make again. Entries appear whole or not at all, so
+/// that concurrent and killed builds do no harm.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// The store cannot be used.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum StoreError {
+    #[error("the store `{}` cannot be used: {source}", root.display())]
+    #[diagnostic(help("name another directory, on a file system with room, with `--store DIR`"))]
+    Io { root: PathBuf, source: io::Error },
+    #[error("there is no place for the store: neither XDG_CACHE_HOME nor HOME is set")]
+    #[diagnostic(help("name a directory with `--store DIR`"))]
+    NoPlace,
+}
+
+impl Store {
+    /// Opens the store at `root`, making it where it is absent.
+    ///
+    /// # Errors
+    /// Where its directories cannot be made.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let store = Self {
+            root: root.to_owned(),
+        };
+        for directory in ["packs", "tmp"] {
+            fs::create_dir_all(root.join(directory)).map_err(|error| store.failed(error))?;
+        }
+        Ok(store)
+    }
+
+    /// Where the store lies unless told otherwise: `hullwright/store` in the user's cache directory.
+    ///
+    /// # Errors
+    /// Where the environment names no such directory.
+    pub fn default_root() -> Result<PathBuf, StoreError> {
+        let absolute = |name| {
+            std::env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        absolute("XDG_CACHE_HOME")
+            .or_else(|| Some(absolute("HOME")?.join(".cache")))
+            .map(|cache| cache.join("hullwright/store"))
+            .ok_or(StoreError::NoPlace)
+    }
+
+    /// The pack under `key`, where the store has it whole.
+    ///
+    /// # Errors
+    /// Where it is there but cannot be read.
+    pub fn pack(&self, key: Digest) -> Result<Option<Pack>, StoreError> {
+        match fs::File::open(self.pack_path(key)) {
+            Ok(file) => Pack::open(file).map_err(|error| self.failed(error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Begins a pack.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn new_pack(&self) -> Result<PackWriter<'_>, StoreError> {
+        PackWriter::new(self)
+    }
+
+    /// Bytes that an ordinary user can still write.
+    ///
+    /// # Errors
+    /// Where the file system does not say.
+    pub fn room(&self) -> Result<u64, StoreError> {
+        let status = nix::sys::statvfs::statvfs(&self.root).map_err(|error| self.failed(error.into()))?;
+        Ok(status.blocks_available().saturating_mul(status.fragment_size()))
+    }
+
+    fn pack_path(&self, key: Digest) -> PathBuf {
+        self.root.join("packs").join(key.to_string())
+    }
+
+    fn temporary(&self) -> Result<NamedTempFile, StoreError> {
+        NamedTempFile::new_in(self.root.join("tmp")).map_err(|error| self.failed(error))
+    }
+
+    fn keep_pack(&self, file: NamedTempFile, key: Digest) -> Result<Pack, StoreError> {
+        let kept = file
+            .persist(self.pack_path(key))
+            .map_err(|error| self.failed(error.error))?;
+        let pack = Pack::open(kept).map_err(|error| self.failed(error))?;
+        pack.ok_or_else(|| self.failed(io::Error::other("a pack just written cannot be read back")))
+    }
+
+    fn failed(&self, source: io::Error) -> StoreError {
+        StoreError::Io {
+            root: self.root.clone(),
+            source,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_is_kept_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let key = Digest::of(b"package");
+        let mut writer = store.new_pack().unwrap();
+        writer.write(b"al").unwrap();
+        writer.write(b"pha").unwrap();
+        writer.end_file(3, Digest::of(b"alpha"));
+        writer.end_file(9, Digest::of(b""));
+        drop(store.new_pack().unwrap());
+        assert!(store.pack(key).unwrap().is_none());
+        writer.finish(key).unwrap();
+
+        let pack = store.pack(key).unwrap().unwrap();
+        let read: Vec<_> = pack
+            .entries()
+            .iter()
+            .map(|(n, blob)| (*n, blob.read_all().unwrap()))
+            .collect();
+        assert_eq!(read, [(3, b"alpha".to_vec()), (9, vec![])]);
+        assert_eq!(pack.entries()[0].1.sha256(), Digest::of(b"alpha"));
+        assert_eq!(fs::read_dir(directory.path().join("tmp")).unwrap().count(), 0);
+
+        let path = store.pack_path(key);
+        let whole = fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            fs::write(&path, &whole[..cut]).unwrap();
+            assert!(store.pack(key).unwrap().is_none(), "cut at {cut}");
+        }
+        let mut rotten = whole;
+        rotten[8] ^= 1;
+        fs::write(&path, rotten).unwrap();
+        assert!(store.pack(key).unwrap().is_none(), "a rotten index");
+    }
+}

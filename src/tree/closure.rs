@@ -13,6 +13,9 @@ use super::path::TreePath;
 use super::{Kind, Tree};
 use crate::formats::elf::{Dlopen, DlopenPriority, Elf, ElfError};
 
+#[cfg(test)]
+mod tests;
+
 const MAX_PROGRAM: u64 = 1 << 30;
 /// As the kernel reads of a script's first line.
 const MAX_SHEBANG: usize = 256;

@@ -8,12 +8,17 @@ use std::io;
 
 use rayon::prelude::*;
 
-use super::depmod_search::{Found, Search};
 use super::modules::{Module, ModuleSet};
 use super::path::TreePath;
 use super::{Kind, Meta, Node, Origin, Tree, TreeError};
 use crate::formats::kmod::{self, KmodError};
 use crate::formats::kmodindex::{Index, IndexError};
+
+mod search;
+#[cfg(test)]
+mod tests;
+
+use search::{Found, Search};
 
 const MAX_TEXT: u64 = 64 << 20;
 

@@ -1,13 +1,19 @@
 //! The file tree of an image, in memory: metadata and names, with contents as [`Blob`]s.
 
+pub mod capability;
 pub mod closure;
 pub mod depmod;
-mod depmod_search;
 mod from_dir;
+pub mod identity;
+pub mod layout;
 pub mod ldconfig;
+pub mod merge;
 pub mod modules;
 mod node;
+pub mod overlay;
 pub mod path;
+pub mod seal;
+pub mod units;
 
 pub use from_dir::FromDirError;
 pub use node::{Children, FileData, Kind, LinkId, Meta, Node, Origin, Xattrs};

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use regex::bytes::Regex;
 
-use super::depmod::DepmodError;
-use super::path::TreePath;
-use super::{Kind, Tree};
+use super::DepmodError;
 use crate::formats::kmod;
+use crate::tree::path::TreePath;
+use crate::tree::{Kind, Tree};
 
 /// `depmod.d` as far as it bears on the search.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl Search {
         }
         let mut search = Self::default();
         for path in files.values() {
-            let text = super::depmod::read_text(tree, path)?;
+            let text = super::read_text(tree, path)?;
             search.read_file(path, &text, kver)?;
         }
         if search.dirs.is_empty() {

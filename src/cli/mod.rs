@@ -1,0 +1,42 @@
+//! The command line: one file a subcommand, which parses arguments, calls the library and prints.
+
+pub mod boot;
+mod build;
+mod lock;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Composes sealed, immutable operating-system images: RPMs in; an ostree commit and
+/// a bootable, verity-sealed disk out. Needs no privilege and gives the same bytes each time.
+#[derive(Debug, Parser)]
+#[command(name = "hullwright", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Build(build::BuildArgs),
+    Boot(boot::BootArgs),
+    Lock(lock::LockArgs),
+    Show(show::Args),
+}
+
+impl Cli {
+    /// Runs the subcommand; gives the exit code.
+    ///
+    /// # Errors
+    /// What went wrong, to be printed; the exit code is 1 then.
+    pub fn run(self) -> miette::Result<ExitCode> {
+        match self.command {
+            Command::Build(args) => build::run(&args),
+            Command::Boot(args) => boot::run(args),
+            Command::Lock(args) => lock::run(&args),
+            Command::Show(args) => show::run(&args),
+        }
+    }
+}

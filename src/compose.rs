@@ -1,0 +1,256 @@
+//! The pipeline, from top to bottom: packages → tree → sealed `/usr` → commit, UKI, disk.
+
+mod error;
+mod initrd;
+mod kernel;
+mod outputs;
+mod system;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rayon::join;
+
+pub use error::ComposeError;
+
+use crate::definition::Definition;
+use crate::definition::plan::{DiskFormat, ErofsCodec, Plan, RpmSource};
+use crate::disk::{self, derive_uuid, usr};
+use crate::formats::{erofs, verity};
+use crate::report::Progress;
+use crate::rpmset::RpmSet;
+use crate::store::{Digest, Store, hex};
+use crate::tree::Tree;
+use crate::tree::path::TreePath;
+use crate::tree::seal;
+use kernel::Kernel;
+use outputs::Workspace;
+
+/// What a build is told beside its definition.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// In place of the set that the definition names.
+    pub rpms: Option<PathBuf>,
+    /// Where the directory `<id>_<version>` comes to lie.
+    pub out: PathBuf,
+    pub store: PathBuf,
+    /// `SOURCE_DATE_EPOCH`: no time of a package's file is later. By default, the newest build
+    /// time of the set.
+    pub newest: Option<i64>,
+}
+
+/// What a build left behind.
+#[derive(Debug, Clone)]
+pub struct Built {
+    pub directory: PathBuf,
+    pub commit: Digest,
+    pub root_hash: String,
+    pub packages: usize,
+    /// Files, directories and links of the tree.
+    pub paths: usize,
+    /// Name and size in bytes of what lies in the directory.
+    pub outputs: Vec<(String, u64)>,
+}
+
+/// A sealed `/usr`, on disk.
+struct SealedUsr {
+    erofs: File,
+    verity: File,
+    /// Bytes.
+    size: u64,
+    verity_size: u64,
+    root_hash: Vec<u8>,
+    salt: Digest,
+}
+
+/// Builds the image that `definition` describes.
+///
+/// # Errors
+/// Whatever cannot be done or verified. Then nothing is left under the output's name.
+pub fn build(definition: &Definition, request: &Request, progress: &Progress) -> Result<Built, ComposeError> {
+    let plan = &definition.plan;
+    outputs::check_plan(plan)?;
+    let store = Store::open(&request.store)?;
+    let workspace = Workspace::new(&request.out, &plan.image.stem())?;
+
+    let source = rpm_source(plan, request)?;
+    let set = progress.stage(
+        "read packages",
+        || RpmSet::load(&source).map_err(ComposeError::from),
+        |set| format!("{} packages", set.packages().len()),
+    )?;
+    system::check_set(definition, &set)?;
+    let kernel_package = kernel::find_package(plan, &set)?;
+    let contents = progress.stage(
+        "unpack and verify",
+        || set.contents(&store),
+        |contents| format!("{} files", contents.iter().flatten().flatten().count()),
+    )?;
+    let (tree, kernel) = progress.stage(
+        "make the tree",
+        || -> Result<_, ComposeError> {
+            let mut tree = system::make(plan, &set, &contents)?;
+            let kernel = Kernel::prepare(plan, &set, kernel_package, &mut tree)?;
+            let newest = request
+                .newest
+                .unwrap_or_else(|| i64::from(set.newest_build_time()));
+            system::finish(plan, &mut tree, newest)?;
+            Ok((tree, kernel))
+        },
+        |(tree, _)| format!("{} paths", tree.walk().count()),
+    )?;
+
+    let (sealed, initrd) = join(
+        || {
+            progress.stage(
+                "seal /usr",
+                || seal_usr(plan, &tree, &workspace),
+                |sealed| {
+                    format!(
+                        "{} MiB, root hash {}…",
+                        sealed.size >> 20,
+                        &hex(&sealed.root_hash)[..12]
+                    )
+                },
+            )
+        },
+        || {
+            progress.stage(
+                "compose the initrd",
+                || initrd::make(plan, &tree, &kernel),
+                |initrd| {
+                    format!(
+                        "{} KiB, {} modules",
+                        initrd.bytes.len() >> 10,
+                        initrd.modules.len()
+                    )
+                },
+            )
+        },
+    );
+    let (sealed, initrd) = (sealed?, initrd?);
+    let cmdline = kernel::command_line(plan, &hex(&sealed.root_hash));
+
+    let (commit, disks) = join(
+        || {
+            progress.stage(
+                "write the commit",
+                || outputs::write_commit(plan, &tree, &kernel, &sealed, &workspace),
+                |commit| {
+                    format!(
+                        "{}… on {}",
+                        &commit.checksum.to_string()[..12],
+                        plan.os.reference.as_str()
+                    )
+                },
+            )
+        },
+        || {
+            progress.stage(
+                "write UKI and disks",
+                || outputs::write_disks(plan, &tree, &kernel, &initrd, &cmdline, &sealed, &workspace),
+                |disks| {
+                    format!(
+                        "UKI {} MiB, disk {} GiB",
+                        disks.uki_size >> 20,
+                        plan.disk.size.0 >> 30
+                    )
+                },
+            )
+        },
+    );
+    let (commit, disks) = (commit?, disks?);
+    progress.stage(
+        "write the manifest",
+        || {
+            outputs::write_manifest(
+                plan, &set, &kernel, &initrd, &cmdline, &commit, &sealed, &disks, &workspace,
+            )
+        },
+        |()| String::new(),
+    )?;
+    outputs::write_report(&workspace, progress)?;
+    let outputs = workspace.list()?;
+    Ok(Built {
+        directory: workspace.publish()?,
+        commit: commit.checksum,
+        root_hash: hex(&sealed.root_hash),
+        packages: set.packages().len(),
+        paths: tree.walk().count(),
+        outputs,
+    })
+}
+
+fn rpm_source(plan: &Plan, request: &Request) -> Result<PathBuf, ComposeError> {
+    match (&request.rpms, &plan.rpms.source) {
+        (Some(path), _) => Ok(path.clone()),
+        (None, Some(RpmSource::Lock(path) | RpmSource::Directory(path))) => Ok(path.as_path().to_owned()),
+        (None, None) => Err(ComposeError::NoRpms),
+    }
+}
+
+/// Writes `/usr` as an erofs and its hash tree. Salt and UUIDs derive from what they seal.
+fn seal_usr(plan: &Plan, tree: &Tree, workspace: &Workspace) -> Result<SealedUsr, ComposeError> {
+    let path = TreePath::literal("/usr");
+    let directory = tree.get(&path).ok_or(ComposeError::NoUsr)?;
+    let seed = seal::digest(tree, &path).0;
+    let level = |default: u8| plan.outputs.erofs.level.unwrap_or(default);
+    let options = erofs::Options {
+        uuid: derive_uuid("erofs", &seed).into_bytes(),
+        build_time: plan.image.released.epoch(),
+        compression: match plan.outputs.erofs.compression {
+            ErofsCodec::None => erofs::Compression::None,
+            ErofsCodec::Lz4 => erofs::Compression::Lz4,
+            ErofsCodec::Lz4hc => erofs::Compression::Lz4hc(level(9)),
+            ErofsCodec::Zstd => erofs::Compression::Zstd(level(3)),
+        },
+        cluster_size: u32::try_from(plan.outputs.erofs.cluster.0).unwrap_or(u32::MAX),
+        ..erofs::Options::default()
+    };
+    let stem = plan.image.stem();
+    let file = workspace.create(&format!("{stem}.usr.erofs"))?;
+    usr::write_erofs(directory, &options, &file)?;
+    let size = workspace.size(&file)?;
+
+    let salt = Digest::of(&[b"hullwright verity salt\0".as_slice(), &seed].concat());
+    let params = verity::Params {
+        algorithm: verity::Algorithm::Sha256,
+        salt: salt.0.to_vec(),
+        uuid: derive_uuid("verity", &seed),
+    };
+    let hashes = workspace.create(&format!("{stem}.usr.verity"))?;
+    let root_hash = verity::format(&file, size, &hashes, &params)?;
+    Ok(SealedUsr {
+        verity_size: workspace.size(&hashes)?,
+        erofs: file,
+        verity: hashes,
+        size,
+        root_hash,
+        salt,
+    })
+}
+
+/// Checks of the disk that need no content: see [`disk::check_disk`].
+fn wants_vhd(plan: &Plan) -> bool {
+    plan.outputs.formats.contains(&DiskFormat::Vhd)
+}
+
+/// The slot that every version of the image fits into. The default comes from what `/usr` holds
+/// unpacked, because repart.d, which names it, lies inside the volume whose size is not known yet.
+fn slot_size(plan: &Plan, tree: &Tree) -> u64 {
+    plan.disk.usr.map_or_else(
+        || {
+            let sizes = tree.walk().map(|(_, node)| match &node.kind {
+                crate::tree::Kind::File(file) => file.blob.size().next_multiple_of(4096),
+                _ => 512,
+            });
+            disk::default_slot_size(sizes.sum())
+        },
+        |size| size.0,
+    )
+}
+
+/// Opens `path` for reading and writing, made anew.
+fn create_new(path: &Path) -> std::io::Result<File> {
+    File::options().read(true).write(true).create_new(true).open(path)
+}

@@ -1,0 +1,149 @@
+//! What can stop a build.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::disk::DiskError;
+use crate::disk::repart::RepartError;
+use crate::formats::kconfig;
+use crate::formats::uki::UkiError;
+use crate::formats::verity::VerityError;
+use crate::initrd::InitrdError;
+use crate::rpmset::SetError;
+use crate::store::StoreError;
+use crate::tree::TreeError;
+use crate::tree::depmod::DepmodError;
+use crate::tree::identity::IdentityError;
+use crate::tree::layout::LayoutError;
+use crate::tree::ldconfig::LdconfigError;
+use crate::tree::merge::MergeError;
+use crate::tree::overlay::OverlayError;
+use crate::tree::path::TreePath;
+use crate::tree::units::UnitError;
+use crate::{formats::erofs, ostree};
+
+/// A build that cannot be finished.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum ComposeError {
+    #[error("neither the definition nor the command line says where the RPMs are")]
+    #[diagnostic(help("give `--rpms DIR|LOCK`, or set `lock` or `directory` under `[rpms]`"))]
+    NoRpms,
+    #[error("the packages cannot be installed together: {} conflicts", errors.len())]
+    Conflicts {
+        #[related]
+        errors: Vec<MergeError>,
+    },
+    #[error("no package of the set provides `{wanted}`{}", nearest.as_ref().map(|n| format!("; the nearest name is `{n}`")).unwrap_or_default())]
+    #[diagnostic(help("{place}: it is named there; add the package to the set, or correct the name"))]
+    Missing {
+        wanted: String,
+        nearest: Option<String>,
+        place: String,
+    },
+    #[error("package `{package}` is for {found}, and the image is for {wanted}")]
+    #[diagnostic(help("take the package built for {wanted}, or change `image.arch`"))]
+    Architecture {
+        package: String,
+        found: String,
+        wanted: &'static str,
+    },
+    #[error("{count} packages of the set provide `{wanted}`: {packages}")]
+    #[diagnostic(help("name one of them as `kernel.package`, and leave the others out of the set"))]
+    SeveralKernels {
+        wanted: String,
+        count: usize,
+        packages: String,
+    },
+    #[error(
+        "`{package}` holds no kernel: no file /usr/lib/modules/<version>/vmlinuz or /boot/vmlinuz-<version>"
+    )]
+    #[diagnostic(help(
+        "name the package that holds the kernel itself as `kernel.package`; where several do, one of them"
+    ))]
+    NoKernel { package: String },
+    #[error("the kernel's configuration `{path}` is not in the image, so `kernel.require` cannot be checked")]
+    #[diagnostic(help("add the package that brings it, or leave `kernel.require` empty"))]
+    NoKernelConfig { path: TreePath },
+    #[error("the kernel does not meet {} requirements:\n{}", violations.len(), violations.iter().map(|v| format!("  {v}")).collect::<Vec<_>>().join("\n"))]
+    #[diagnostic(help("take a kernel package that does, or relax the fragment"))]
+    KernelConfig { violations: Vec<kconfig::Violation> },
+    #[error("`{file}`: {source}")]
+    #[diagnostic(help(
+        "write lines as the kernel's own .config has them: `CONFIG_X=y`, `# CONFIG_X is not set`"
+    ))]
+    KernelFragment {
+        file: String,
+        source: kconfig::SyntaxError,
+    },
+    #[error("the image lacks `{path}`, {purpose}")]
+    #[diagnostic(help("add the package that brings it (`{package}`) to the set"))]
+    MissingFile {
+        path: String,
+        purpose: &'static str,
+        package: &'static str,
+    },
+    #[error("the initrd takes {} KiB, more than the {} KiB that `initrd.max-size` allows", found >> 10, allowed >> 10)]
+    #[diagnostic(help("leave modules, units or programs out of `[initrd]`, compress harder, or allow more"))]
+    LargeInitrd { found: u64, allowed: u64 },
+    #[error("`{path}` under `[[paths]]` matches nothing in the packages")]
+    #[diagnostic(help("remove the rule, or correct its path"))]
+    IdleRule { path: TreePath },
+    #[error("the packages have no /usr")]
+    #[diagnostic(help("this is no set that a system can be made of"))]
+    NoUsr,
+    #[error("output directory `{}`: {source}", path.display())]
+    #[diagnostic(help(
+        "choose another directory with `--out DIR`, on a file system with room that you may write to"
+    ))]
+    Output { path: PathBuf, source: io::Error },
+    #[error("`{}` cannot be read: {source}", path.display())]
+    #[diagnostic(help("the definition names it: correct the name, or make it readable"))]
+    Source { path: PathBuf, source: io::Error },
+    #[error("reading `{path}` from the store failed: {source}")]
+    #[diagnostic(help("the store is damaged: remove it, and build again"))]
+    Stored { path: TreePath, source: io::Error },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Set(#[from] SetError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Overlay(#[from] OverlayError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Units(#[from] UnitError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Layout(#[from] LayoutError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Ldconfig(#[from] LdconfigError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Depmod(#[from] DepmodError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Initrd(#[from] InitrdError),
+    #[error(transparent)]
+    Repart(#[from] RepartError),
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Erofs(#[from] erofs::Error),
+    #[error("sealing /usr failed: {0}")]
+    Verity(#[from] VerityError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Ostree(#[from] ostree::Error),
+    #[error("the unified kernel image cannot be made: {0}")]
+    Uki(#[from] UkiError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Disk(#[from] DiskError),
+}

@@ -1,0 +1,135 @@
+//! The kernel of the image: which it is, whether it will do, and how it is started.
+
+use std::fs;
+
+use super::ComposeError;
+use super::system::{missing, provides};
+use crate::definition::plan::Plan;
+use crate::formats::kconfig;
+use crate::rpmset::{Package, RpmSet};
+use crate::tree::modules::ModuleSet;
+use crate::tree::path::TreePath;
+use crate::tree::{FileData, Tree, depmod};
+
+/// The one kernel of an image.
+pub struct Kernel {
+    /// NEVRA of its package.
+    pub package: String,
+    /// As `uname -r` shows it.
+    pub release: String,
+    pub image: FileData,
+    pub modules: ModuleSet,
+}
+
+/// The package that the definition names, by its name or by what it alone provides.
+pub fn find_package(plan: &Plan, set: &RpmSet) -> Result<usize, ComposeError> {
+    let wanted = plan.kernel.package.as_str();
+    let packages = set.packages();
+    if let Some(index) = packages.iter().position(|package| package.nevra.name == wanted) {
+        return Ok(index);
+    }
+    let found: Vec<usize> = (0..packages.len())
+        .filter(|&index| provides(&packages[index], wanted))
+        .collect();
+    match found.as_slice() {
+        [] => Err(missing(set, wanted, "kernel.package")),
+        [index] => Ok(*index),
+        several => Err(ComposeError::SeveralKernels {
+            wanted: wanted.to_owned(),
+            count: several.len(),
+            packages: several
+                .iter()
+                .map(|&index| packages[index].nevra.to_string())
+                .collect::<Vec<_>>()
+                .join(", "),
+        }),
+    }
+}
+
+impl Kernel {
+    /// Finds the kernel in `tree`, writes its modules' indexes, and holds its configuration against
+    /// what the definition requires.
+    pub fn prepare(plan: &Plan, set: &RpmSet, package: usize, tree: &mut Tree) -> Result<Self, ComposeError> {
+        let package = &set.packages()[package];
+        let none = || ComposeError::NoKernel {
+            package: package.nevra.to_string(),
+        };
+        let release = release(package).ok_or_else(none)?;
+        let directory = TreePath::literal("/usr/lib/modules").join_name(release.as_bytes());
+        let image = tree
+            .file(&directory.join_name(b"vmlinuz"))
+            .cloned()
+            .ok_or_else(none)?;
+        check_config(plan, tree, &directory)?;
+        let modules = depmod::run(tree, &release, plan.image.released.epoch())?;
+        Ok(Self {
+            package: package.nevra.to_string(),
+            release,
+            image,
+            modules,
+        })
+    }
+}
+
+/// The release of the kernel that `package` holds: by its image's place.
+fn release(package: &Package) -> Option<String> {
+    package.files.iter().find_map(|file| {
+        let path = std::str::from_utf8(file.path.as_bytes()).ok()?;
+        let release = path.strip_prefix("/boot/vmlinuz-").or_else(|| {
+            let rest = path
+                .strip_prefix("/usr/lib/modules/")
+                .or_else(|| path.strip_prefix("/lib/modules/"))?;
+            rest.strip_suffix("/vmlinuz")
+        })?;
+        (!release.contains('/') && !file.is_symlink()).then(|| release.to_owned())
+    })
+}
+
+fn check_config(plan: &Plan, tree: &Tree, directory: &TreePath) -> Result<(), ComposeError> {
+    if plan.kernel.require.is_empty() {
+        return Ok(());
+    }
+    let path = directory.join_name(b"config");
+    let file = tree
+        .file(&path)
+        .ok_or_else(|| ComposeError::NoKernelConfig { path: path.clone() })?;
+    let bytes = file.blob.read_all().map_err(|source| ComposeError::Stored {
+        path: path.clone(),
+        source,
+    })?;
+    let syntax = |file: String| move |source| ComposeError::KernelFragment { file, source };
+    let config =
+        kconfig::Config::parse(&String::from_utf8_lossy(&bytes)).map_err(syntax(path.to_string()))?;
+    let mut violations = Vec::new();
+    for fragment in &plan.kernel.require {
+        let name = fragment.to_string();
+        let text = fs::read_to_string(fragment.as_path()).map_err(|source| ComposeError::Source {
+            path: fragment.as_path().to_owned(),
+            source,
+        })?;
+        let settings = kconfig::parse(&text).map_err(syntax(name.clone()))?;
+        violations.extend(config.check(&name, &settings).violations);
+    }
+    if violations.is_empty() {
+        return Ok(());
+    }
+    Err(ComposeError::KernelConfig { violations })
+}
+
+/// The command line that the UKI carries: what seals `/usr` first, then the definition's.
+///
+/// The machine's identity is made at first boot, without questions on the console.
+pub fn command_line(plan: &Plan, root_hash: &str) -> String {
+    let mut arguments = vec![
+        format!("usrhash={root_hash}"),
+        "rw".to_owned(),
+        "systemd.firstboot=no".to_owned(),
+    ];
+    arguments.extend(
+        plan.kernel
+            .cmdline
+            .iter()
+            .map(|argument| argument.as_str().to_owned()),
+    );
+    arguments.join(" ")
+}

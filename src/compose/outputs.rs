@@ -1,0 +1,418 @@
+//! What a build leaves: commit, UKI, disks, manifest; under their final names all at once.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use tempfile::TempDir;
+
+use super::kernel::Kernel;
+use super::{ComposeError, SealedUsr, create_new, slot_size, wants_vhd};
+use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode};
+use crate::disk::{self, Contents, DiskDigests, DiskPlan, DiskSpec, Slots, Usr};
+use crate::formats::at::Content;
+use crate::formats::fat::FatFile;
+use crate::formats::uki::{DEFAULT_SBAT, Uki};
+use crate::formats::verity::Algorithm;
+use crate::initrd::Initrd;
+use crate::ostree::{self, Commit, CommitOptions, Value};
+use crate::report::{
+    Manifest, ManifestCommit, ManifestKernel, ManifestOutput, ManifestPackage, ManifestPartition, Progress,
+    file_digest, write_sums,
+};
+use crate::rpmset::RpmSet;
+use crate::store::{Digest, hex};
+use crate::tree::Tree;
+use crate::tree::path::TreePath;
+
+/// Checks that need no package: nothing has been written yet.
+pub fn check_plan(plan: &Plan) -> Result<(), ComposeError> {
+    if wants_vhd(plan) {
+        disk::check_vhd(plan.disk.size.0)?;
+    }
+    let spec = disk_spec(plan, plan.disk.usr.map_or(disk::ALIGNMENT, |size| size.0));
+    spec.check_label()?;
+    disk::check_disk(
+        &spec,
+        plan.disk.usr.map_or(disk::ALIGNMENT, |size| size.0),
+        Algorithm::Sha256,
+    )?;
+    Ok(())
+}
+
+/// The disk that the definition describes, with slots of `slot` bytes.
+pub fn disk_spec(plan: &Plan, slot: u64) -> DiskSpec {
+    DiskSpec {
+        arch: match plan.image.arch {
+            Arch::X86_64 => disk::Arch::X86_64,
+            Arch::Aarch64 => disk::Arch::Aarch64,
+        },
+        image_id: plan.image.id.as_str().to_owned(),
+        version: plan.image.version.as_str().to_owned(),
+        size: plan.disk.size.0,
+        esp_size: plan.disk.esp.0,
+        slot_size: Some(slot),
+        slots: if plan.disk.slots_in_image == 2 {
+            Slots::AAndB
+        } else {
+            Slots::A
+        },
+        min_root_size: plan.disk.root.minimum.0,
+    }
+}
+
+/// The directory in which outputs are made before they get their names; dropped, it is gone.
+pub struct Workspace {
+    directory: TempDir,
+    target: PathBuf,
+}
+
+impl Workspace {
+    pub fn new(out: &Path, stem: &str) -> Result<Self, ComposeError> {
+        let failed = |source| output(out, source);
+        fs::create_dir_all(out).map_err(failed)?;
+        let directory = tempfile::Builder::new()
+            .prefix(&format!(".{stem}."))
+            .tempdir_in(out)
+            .map_err(failed)?;
+        Ok(Self {
+            directory,
+            target: out.join(stem),
+        })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A new file, open for reading and writing.
+    pub fn create(&self, name: &str) -> Result<File, ComposeError> {
+        let path = self.path(name);
+        create_new(&path).map_err(|source| output(&path, source))
+    }
+
+    pub fn size(&self, file: &File) -> Result<u64, ComposeError> {
+        let metadata = file
+            .metadata()
+            .map_err(|source| output(self.directory.path(), source))?;
+        Ok(metadata.len())
+    }
+
+    /// Names and sizes of its files, in order.
+    pub fn list(&self) -> Result<Vec<(String, u64)>, ComposeError> {
+        let read = || -> io::Result<_> {
+            let mut files = Vec::new();
+            for entry in fs::read_dir(self.directory.path())? {
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                if metadata.is_file() {
+                    files.push((entry.file_name().to_string_lossy().into_owned(), metadata.len()));
+                }
+            }
+            files.sort();
+            Ok(files)
+        };
+        read().map_err(|source| output(self.directory.path(), source))
+    }
+
+    /// Gives the directory its name; what had it before is replaced at the same moment.
+    pub fn publish(self) -> Result<PathBuf, ComposeError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let Self { directory, target } = self;
+        let failed = |source| output(&target, source);
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).map_err(failed)?;
+        if fs::symlink_metadata(&target).is_ok() {
+            let exchange = RenameFlags::RENAME_EXCHANGE;
+            renameat2(AT_FDCWD, directory.path(), AT_FDCWD, &target, exchange)
+                .map_err(|errno| failed(errno.into()))?;
+            directory.close().map_err(failed)?;
+        } else {
+            fs::rename(directory.keep(), &target).map_err(failed)?;
+        }
+        Ok(target)
+    }
+}
+
+fn output(path: &Path, source: io::Error) -> ComposeError {
+    ComposeError::Output {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Writes the ostree commit into `repo/`.
+pub fn write_commit(
+    plan: &Plan,
+    tree: &Tree,
+    kernel: &Kernel,
+    sealed: &SealedUsr,
+    workspace: &Workspace,
+) -> Result<Commit, ComposeError> {
+    let text = |text: &str| Value::Str(text.to_owned());
+    let metadata = BTreeMap::from([
+        ("version".to_owned(), text(plan.image.version.as_str())),
+        ("ostree.bootable".to_owned(), Value::Bool(true)),
+        ("ostree.linux".to_owned(), text(&kernel.release)),
+        ("hullwright.image-id".to_owned(), text(plan.image.id.as_str())),
+        (
+            "hullwright.usr-root-hash".to_owned(),
+            text(&hex(&sealed.root_hash)),
+        ),
+    ]);
+    let options = CommitOptions {
+        ref_name: plan.os.reference.as_str().to_owned(),
+        bind_refs: Vec::new(),
+        subject: format!("{} {}", plan.image.name, plan.image.version.as_str()),
+        body: String::new(),
+        timestamp: u64::try_from(plan.image.released.epoch()).unwrap_or(0),
+        parent: None,
+        metadata,
+        mode: match plan.outputs.repo_mode {
+            RepoMode::Archive => ostree::RepoMode::Archive {
+                level: ostree::RepoMode::DEFAULT_LEVEL,
+            },
+            RepoMode::BareUser => ostree::RepoMode::BareUser,
+        },
+        sync: false,
+    };
+    Ok(ostree::write_commit(tree, &options, &workspace.path("repo"))?)
+}
+
+/// The disks, and what the manifest says of them.
+pub struct Disks {
+    pub plan: DiskPlan,
+    digests: DiskDigests,
+    pub uki_size: u64,
+    uki: String,
+}
+
+/// A file of the tree in memory, for what the boot path cannot do without.
+fn boot_file(
+    tree: &Tree,
+    path: &str,
+    purpose: &'static str,
+    package: &'static str,
+) -> Result<Vec<u8>, ComposeError> {
+    let absent = || ComposeError::MissingFile {
+        path: path.to_owned(),
+        purpose,
+        package,
+    };
+    let place = TreePath::new(path).map_err(|_| absent())?;
+    let file = tree.file(&place).ok_or_else(absent)?;
+    file.blob.read_all().map_err(|source| ComposeError::Stored {
+        path: place.clone(),
+        source,
+    })
+}
+
+/// Writes the UKI, then the disk with it, then the VHD of the disk.
+pub fn write_disks(
+    plan: &Plan,
+    tree: &Tree,
+    kernel: &Kernel,
+    initrd: &Initrd,
+    cmdline: &str,
+    sealed: &SealedUsr,
+    workspace: &Workspace,
+) -> Result<Disks, ComposeError> {
+    let stem = plan.image.stem();
+    let (suffix, loader_name) = match plan.image.arch {
+        Arch::X86_64 => ("x64", "EFI/BOOT/BOOTX64.EFI"),
+        Arch::Aarch64 => ("aa64", "EFI/BOOT/BOOTAA64.EFI"),
+    };
+    let package = "systemd-boot-unsigned, systemd-boot-efi";
+    let stub = format!("/usr/lib/systemd/boot/efi/linux{suffix}.efi.stub");
+    let stub = boot_file(tree, &stub, "the EFI stub of the kernel image", package)?;
+    let loader = format!("/usr/lib/systemd/boot/efi/systemd-boot{suffix}.efi");
+    let loader = boot_file(tree, &loader, "the boot loader", package)?;
+    let osrel = boot_file(
+        tree,
+        "/usr/lib/os-release",
+        "which says what system this is",
+        "a release package",
+    )?;
+
+    let uki_name = format!("{stem}.efi");
+    let uki_file = workspace.create(&uki_name)?;
+    let uki = Uki {
+        stub: &stub,
+        osrel: &osrel,
+        cmdline,
+        uname: &kernel.release,
+        sbat: DEFAULT_SBAT,
+        linux: Content::new(&kernel.image.blob, kernel.image.blob.size()),
+        initrd: Content::bytes(&initrd.bytes),
+        pcrpkey: None,
+        pcrsig: None,
+    };
+    let uki_size = uki.write(&uki_file)?.size;
+
+    // Three tries, counted by the boot loader and ended by systemd-bless-boot.
+    let uki_path = format!("EFI/Linux/{stem}+3.efi");
+    let esp = [
+        (loader_name, Content::bytes(&loader)),
+        (uki_path.as_str(), Content::new(&uki_file, uki_size)),
+        ("loader/loader.conf", Content::bytes(b"timeout 0\neditor no\n")),
+    ];
+    let sizes = esp.map(|(path, content)| (path, content.size()));
+    disk::check_esp(plan.disk.esp.0, &sizes, &uki_path)?;
+    let esp = esp.map(|(path, content)| FatFile { path, content });
+
+    let usr = Usr {
+        size: sealed.size,
+        verity_size: sealed.verity_size,
+        algorithm: Algorithm::Sha256,
+        root_hash: &sealed.root_hash,
+    };
+    let seed = [stem.as_bytes(), b"\0", &sealed.root_hash].concat();
+    let disk_plan = DiskPlan::new(&disk_spec(plan, slot_size(plan, tree)), usr, &seed)?;
+    let time = plan.image.released.epoch();
+    let contents = Contents {
+        esp: &esp,
+        usr: &sealed.erofs,
+        verity: &sealed.verity,
+        time,
+    };
+    let data = sealed.size + sealed.verity_size + sizes.iter().map(|(_, size)| size).sum::<u64>();
+    let copies = plan.outputs.formats.len().max(1) as u64;
+    disk::check_space(workspace.directory.path(), data.saturating_mul(copies))?;
+
+    let raw_name = format!("{stem}.raw");
+    let raw = workspace.create(&raw_name)?;
+    disk::write_raw(&disk_plan, &contents, &raw)?;
+    let digests = DiskDigests::of(&disk_plan, &raw, time)?;
+    if wants_vhd(plan) {
+        let vhd = workspace.create(&format!("{stem}.vhd"))?;
+        disk::write_vhd(&disk_plan, &raw, &vhd, time)?;
+    }
+    if !plan.outputs.formats.contains(&DiskFormat::Raw) {
+        let path = workspace.path(&raw_name);
+        fs::remove_file(&path).map_err(|source| output(&path, source))?;
+    }
+    Ok(Disks {
+        plan: disk_plan,
+        digests,
+        uki_size,
+        uki: uki_name,
+    })
+}
+
+/// Writes `manifest.json`, and `SHA256SUMS` of everything but disks, repository and report.
+#[expect(clippy::too_many_arguments, reason = "the manifest is about everything")]
+pub fn write_manifest(
+    plan: &Plan,
+    set: &RpmSet,
+    kernel: &Kernel,
+    initrd: &Initrd,
+    cmdline: &str,
+    commit: &Commit,
+    sealed: &SealedUsr,
+    disks: &Disks,
+    workspace: &Workspace,
+) -> Result<(), ComposeError> {
+    let failed = |source| output(workspace.directory.path(), source);
+    let stem = plan.image.stem();
+    let files = [
+        format!("{stem}.usr.erofs"),
+        format!("{stem}.usr.verity"),
+        disks.uki.clone(),
+    ];
+    let mut outputs = Vec::new();
+    for file in &files {
+        let path = workspace.path(file);
+        outputs.push(ManifestOutput {
+            file: file.clone(),
+            size: fs::metadata(&path).map_err(failed)?.len(),
+            sha256: Some(file_digest(&path).map_err(failed)?),
+            tree_digest: None,
+        });
+    }
+    for format in &plan.outputs.formats {
+        let (size, digest) = match format {
+            DiskFormat::Raw => (disks.plan.spec.size, disks.digests.raw),
+            DiskFormat::Vhd => (disks.plan.spec.size + 512, disks.digests.vhd),
+        };
+        outputs.push(ManifestOutput {
+            file: format!("{stem}.{}", format.as_str()),
+            size,
+            sha256: None,
+            tree_digest: Some(digest),
+        });
+    }
+    let partitions = disks.plan.partitions.iter().zip(&disks.digests.partitions);
+    let manifest = Manifest {
+        manifest_version: 1,
+        composer: concat!("hullwright ", env!("CARGO_PKG_VERSION")).to_owned(),
+        image: plan.image.id.as_str().to_owned(),
+        version: plan.image.version.as_str().to_owned(),
+        arch: plan.image.arch.as_str().to_owned(),
+        released: plan.image.released.epoch(),
+        kernel: ManifestKernel {
+            package: kernel.package.clone(),
+            release: kernel.release.clone(),
+            command_line: cmdline.to_owned(),
+            initrd_modules: initrd.modules.clone(),
+        },
+        commit: ManifestCommit {
+            reference: plan.os.reference.as_str().to_owned(),
+            checksum: commit.checksum,
+        },
+        usr_root_hash: hex(&sealed.root_hash),
+        usr_salt: sealed.salt.to_string(),
+        partitions: partitions
+            .map(|(partition, digest)| ManifestPartition {
+                number: partition.number,
+                label: partition.label.clone(),
+                type_uuid: partition.type_uuid.to_string(),
+                uuid: partition.uuid.to_string(),
+                offset: partition.offset,
+                size: partition.size,
+                tree_digest: *digest,
+            })
+            .collect(),
+        outputs,
+        packages: packages(set),
+    };
+    let path = workspace.path("manifest.json");
+    fs::write(&path, manifest.to_text()).map_err(|source| output(&path, source))?;
+    let sums = [&files[..], &["manifest.json".to_owned()]].concat();
+    write_sums(workspace.directory.path(), &sums).map_err(failed)
+}
+
+fn packages(set: &RpmSet) -> Vec<ManifestPackage> {
+    use crate::formats::rpm::tag;
+    let describe = |package: &crate::rpmset::Package| {
+        let header = &package.preamble.header;
+        let text = |tag| {
+            header
+                .string(tag)
+                .ok()
+                .flatten()
+                .map(|text| String::from_utf8_lossy(text).into_owned())
+        };
+        let file = package.path.file_name().unwrap_or_default();
+        ManifestPackage {
+            nevra: package.nevra.to_string(),
+            file: file.to_string_lossy().into_owned(),
+            size: package.size,
+            sha256: package.sha256,
+            header_sha256: Digest::of(header.raw()),
+            payload_digest: package.claimed_payload_digest(),
+            signed_by: None,
+            build_time: package.build_time,
+            license: text(tag::LICENSE),
+            source: text(tag::SOURCERPM),
+        }
+    };
+    set.packages().iter().map(describe).collect()
+}
+
+/// Writes what was measured, which differs from build to build.
+pub fn write_report(workspace: &Workspace, progress: &Progress) -> Result<(), ComposeError> {
+    let report = serde_json::json!({ "report_version": 1, "stages": progress.stages() });
+    let path = workspace.path("build-report.json");
+    fs::write(&path, format!("{report:#}\n")).map_err(|source| output(&path, source))
+}

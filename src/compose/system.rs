@@ -1,0 +1,297 @@
+//! The system's tree: packages, what the definition lays over them, accounts, units, layout.
+
+use std::fs;
+use std::sync::Arc;
+
+use super::{ComposeError, slot_size};
+use crate::definition::Definition;
+use crate::definition::plan::{self, Arch, PathAction, Plan};
+use crate::disk::repart::{self, RootEntry, RootFormat};
+use crate::disk::{self, Role};
+use crate::formats::rpm::tag;
+use crate::formats::verity::Algorithm;
+use crate::rpmset::{Contents, Package, RpmSet};
+use crate::tree::layout::{self, Rule};
+use crate::tree::merge::merge;
+use crate::tree::path::TreePath;
+use crate::tree::units::{self, Wishes};
+use crate::tree::{Kind, Meta, Node, Origin, Tree, identity, ldconfig, overlay, seal};
+
+/// Whether `set` is the set that the definition means: names that it requires, and its
+/// architecture.
+pub fn check_set(definition: &Definition, set: &RpmSet) -> Result<(), ComposeError> {
+    let plan = &definition.plan;
+    for (index, wanted) in plan.rpms.require.iter().enumerate() {
+        if !set.packages().iter().any(|package| provides(package, wanted)) {
+            let key = format!("rpms.require[{index}]");
+            return Err(missing(
+                set,
+                wanted,
+                definition.place(&key).unwrap_or("rpms.require"),
+            ));
+        }
+    }
+    for package in set.packages() {
+        let arch = package.nevra.arch.as_str();
+        let fits = match plan.image.arch {
+            Arch::X86_64 => matches!(arch, "noarch" | "x86_64" | "i386" | "i486" | "i586" | "i686"),
+            Arch::Aarch64 => matches!(arch, "noarch" | "aarch64"),
+        };
+        if !fits {
+            return Err(ComposeError::Architecture {
+                package: package.nevra.to_string(),
+                found: arch.to_owned(),
+                wanted: plan.image.arch.as_str(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether `package` is called `wanted` or provides it, in whatever version.
+pub fn provides(package: &Package, wanted: &str) -> bool {
+    let header = &package.preamble.header;
+    package.nevra.name == wanted
+        || header
+            .strings(tag::PROVIDENAME)
+            .is_ok_and(|names| names.contains(&wanted.as_bytes()))
+}
+
+pub fn missing(set: &RpmSet, wanted: &str, place: &str) -> ComposeError {
+    let score = |name: &&str| strsim::jaro_winkler(name, wanted);
+    let names = set.packages().iter().map(|package| package.nevra.name.as_str());
+    let nearest = names.max_by(|a, b| score(a).total_cmp(&score(b)));
+    ComposeError::Missing {
+        wanted: wanted.to_owned(),
+        nearest: nearest.filter(|name| score(name) > 0.75).map(str::to_owned),
+        place: place.to_owned(),
+    }
+}
+
+/// Who put a node into the tree, for messages.
+fn origin_name(set: &RpmSet) -> impl Fn(&Origin) -> String + '_ {
+    |origin| match origin {
+        Origin::Packages(owners) => {
+            let owner = owners
+                .first()
+                .and_then(|&index| set.packages().get(index as usize));
+            owner.map_or_else(String::new, |package| package.nevra.to_string())
+        }
+        Origin::Definition(what) => what.to_string(),
+        Origin::Composer(what) => (*what).to_owned(),
+    }
+}
+
+/// Packages and definition, brought into the layout of ostree, with accounts and units.
+pub fn make(plan: &Plan, set: &RpmSet, contents: &Contents) -> Result<Tree, ComposeError> {
+    let time = plan.image.released.epoch();
+    let name = origin_name(set);
+    let mut tree = merge(set, contents).map_err(|errors| ComposeError::Conflicts { errors })?;
+    let rules: Vec<_> = plan.paths.iter().map(rule).collect();
+    if let Some(path) = layout::apply_rules(&mut tree, &rules, &name)?.into_iter().next() {
+        return Err(ComposeError::IdleRule { path });
+    }
+    lay_over(plan, &mut tree, time)?;
+    identity::apply(&mut tree, time)?;
+    let names = |units: &[crate::definition::names::UnitName]| {
+        units
+            .iter()
+            .map(|unit| unit.as_str().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let wishes = Wishes {
+        enable: names(&plan.os.enable),
+        disable: names(&plan.os.disable),
+        mask: names(&plan.os.mask),
+        default_target: plan.os.default_target.as_str().to_owned(),
+    };
+    units::apply(&mut tree, &wishes, time)?;
+    layout::to_ostree(&mut tree, time, &name)?;
+    Ok(tree)
+}
+
+fn rule(rule: &plan::PathRule) -> (TreePath, Rule) {
+    let action = match (rule.action, &rule.to) {
+        (PathAction::Move, Some(to)) => Rule::Move(to.clone()),
+        _ => Rule::Drop,
+    };
+    (rule.path.clone(), action)
+}
+
+/// What the definition lays over the packages.
+fn lay_over(plan: &Plan, tree: &mut Tree, time: i64) -> Result<(), ComposeError> {
+    for directory in &plan.os.overlays {
+        overlay::lay_directory(tree, directory.as_path(), time)?;
+    }
+    let mut put = |path: &TreePath, kind: Kind, mode: u16, what: &str| {
+        overlay::put(tree, path, Meta::root(mode, time), kind, &Arc::from(what))
+    };
+    let text = |text: String| Kind::file(text.into_bytes());
+    put(
+        &TreePath::literal("/etc/locale.conf"),
+        text(format!("LANG={}\n", plan.os.locale)),
+        0o644,
+        "os.locale",
+    )?;
+    let zone = format!("../usr/share/zoneinfo/{}", plan.os.timezone);
+    let zone = Kind::Symlink(zone.into_bytes().into());
+    put(&TreePath::literal("/etc/localtime"), zone, 0o777, "os.timezone")?;
+    if let Some(hostname) = &plan.os.hostname {
+        put(
+            &TreePath::literal("/etc/hostname"),
+            text(format!("{hostname}\n")),
+            0o644,
+            "os.hostname",
+        )?;
+    }
+    if let Some(lines) = accounts(plan) {
+        put(
+            &TreePath::literal("/usr/lib/sysusers.d/00-definition.conf"),
+            text(lines),
+            0o644,
+            "os.users, os.groups",
+        )?;
+    }
+    let owned = |mode: u16, user: &str, group: &str| {
+        let name = |name: &str| (name != "root").then(|| Arc::from(name));
+        Meta {
+            user: name(user),
+            group: name(group),
+            ..Meta::root(mode, time)
+        }
+    };
+    for (index, entry) in plan.directories.iter().enumerate() {
+        let meta = owned(entry.mode.0, entry.user.as_str(), entry.group.as_str());
+        overlay::put_directory(tree, &entry.path, meta, &format!("directories[{index}]").into())?;
+    }
+    for (index, entry) in plan.files.iter().enumerate() {
+        let bytes = match &entry.content {
+            plan::FileContent::Text(text) => text.clone().into_bytes(),
+            plan::FileContent::Source(path) => {
+                fs::read(path.as_path()).map_err(|source| ComposeError::Source {
+                    path: path.as_path().to_owned(),
+                    source,
+                })?
+            }
+        };
+        let meta = owned(entry.mode.0, entry.user.as_str(), entry.group.as_str());
+        overlay::put(
+            tree,
+            &entry.path,
+            meta,
+            Kind::file(bytes),
+            &format!("files[{index}]").into(),
+        )?;
+    }
+    for (index, entry) in plan.symlinks.iter().enumerate() {
+        let kind = Kind::Symlink(entry.target.as_bytes().into());
+        let what = format!("symlinks[{index}]").into();
+        overlay::put(tree, &entry.path, Meta::root(0o777, time), kind, &what)?;
+    }
+    release(plan, tree, time)
+}
+
+/// The definition's accounts as sysusers.d lines.
+fn accounts(plan: &Plan) -> Option<String> {
+    let mut lines = String::new();
+    for group in &plan.os.groups {
+        lines.push_str(&format!("g {} {}\n", group.name.as_str(), group.id));
+    }
+    for user in &plan.os.users {
+        let (name, group) = (user.name.as_str(), user.group.as_str());
+        let id = if name == group {
+            user.id.to_string()
+        } else {
+            format!("{}:{group}", user.id)
+        };
+        let gecos = if user.gecos.is_empty() {
+            "-".to_owned()
+        } else {
+            format!("\"{}\"", user.gecos)
+        };
+        lines.push_str(&format!("u {name} {id} {gecos} {} {}\n", user.home, user.shell));
+        for group in &user.groups {
+            lines.push_str(&format!("m {name} {}\n", group.as_str()));
+        }
+    }
+    (!lines.is_empty()).then_some(lines)
+}
+
+/// `IMAGE_ID` and `IMAGE_VERSION` in os-release(5), by which machines tell versions apart.
+fn release(plan: &Plan, tree: &mut Tree, time: i64) -> Result<(), ComposeError> {
+    let path = TreePath::literal("/usr/lib/os-release");
+    let file = tree.file(&path).ok_or(ComposeError::MissingFile {
+        path: path.to_string(),
+        purpose: "which says what system this is",
+        package: "the distribution's release package",
+    })?;
+    let stored = |source| ComposeError::Stored {
+        path: path.clone(),
+        source,
+    };
+    let text = String::from_utf8_lossy(&file.blob.read_all().map_err(stored)?).into_owned();
+    let kept = text
+        .lines()
+        .filter(|line| !line.starts_with("IMAGE_ID=") && !line.starts_with("IMAGE_VERSION="));
+    let mut text: String = kept.flat_map(|line| [line, "\n"]).collect();
+    let (id, version) = (plan.image.id.as_str(), plan.image.version.as_str());
+    text.push_str(&format!("IMAGE_ID={id}\nIMAGE_VERSION={version}\n"));
+    let real = tree.resolve(&path).unwrap_or(path);
+    if let Some(node) = tree.get_mut(&real) {
+        node.kind = Kind::file(text.into_bytes());
+        node.meta.mtime = time;
+    }
+    Ok(())
+}
+
+/// What depends on the whole tree: the linker's cache, the partitions that first boot makes, times.
+pub fn finish(plan: &Plan, tree: &mut Tree, newest: i64) -> Result<(), ComposeError> {
+    let time = plan.image.released.epoch();
+    ldconfig::run(tree, &TreePath::literal("/usr/etc"), time)?;
+    // A last estimate would lack these few kilobytes; slots are counted in MiB.
+    let slot = slot_size(plan, tree);
+    let spec = super::outputs::disk_spec(plan, slot);
+    let mut partitions = Vec::new();
+    for partition in disk::repart_partitions(&spec, slot, Algorithm::Sha256) {
+        partitions.push(repart::Partition {
+            kind: partition.role.name().to_owned(),
+            label: partition.label,
+            size: (partition.role != Role::Root).then_some(partition.min_size),
+        });
+    }
+    let root = RootFormat {
+        file_system: plan.disk.root.format.as_str().to_owned(),
+        entries: root_entries(tree),
+    };
+    for (name, text) in repart::definitions(&partitions, &root)? {
+        let path = TreePath::literal("/usr/lib/repart.d").join_name(name.as_bytes());
+        let origin = Origin::Composer("partitions that first boot makes");
+        let node = Node::new(Meta::root(0o644, time), Kind::file(text.into_bytes()), origin);
+        tree.insert(&path, node)?;
+    }
+    seal::clamp_times(tree, newest.max(time), time);
+    if let Some(usr) = tree.get_mut(&TreePath::literal("/usr")) {
+        usr.meta.mtime = time;
+    }
+    Ok(())
+}
+
+/// What the root file system is born with: the commit's top level, and what only a booted system has.
+fn root_entries(tree: &Tree) -> Vec<RootEntry> {
+    let mut entries = Vec::new();
+    for (name, node) in tree.root().children().into_iter().flatten() {
+        let path = TreePath::root().join_name(name);
+        match &node.kind {
+            Kind::Symlink(target) => {
+                let target = String::from_utf8_lossy(target).into_owned();
+                entries.push(RootEntry::Symlink(path, target));
+            }
+            _ => entries.push(RootEntry::Directory(path)),
+        }
+    }
+    // Mount points: of the ESP, and of the overlay whose upper layer lies in the very directory.
+    for path in ["/efi", "/etc"] {
+        entries.push(RootEntry::Directory(TreePath::literal(path)));
+    }
+    entries
+}

@@ -1,0 +1,336 @@
+//! What is refused, and in which words.
+
+use super::{WHOLE, alter, problems};
+
+/// Each case: what is altered, and how what is found begins and goes on.
+#[test]
+fn what_is_wrong_is_named_with_its_place_and_the_way_out() {
+    let cases: &[(&str, &str, &str, &str)] = &[
+        // Syntax and types.
+        ("id = \"host\"", "id = host", "defs/host.toml:3:6: not TOML", ""),
+        (
+            "id = \"host\"",
+            "id = 5",
+            "defs/host.toml:3:6: `image.id` is an integer, not a string",
+            "write \"5\"",
+        ),
+        (
+            "released = 2026-11-21",
+            "released = \"2026-11-21\"",
+            "defs/host.toml:5:12: `image.released` is a string",
+            "",
+        ),
+        (
+            "[disk]",
+            "[disk]\nslots-in-image = 300",
+            "defs/host.toml:13:18: `disk.slots-in-image` is 300, outside 0 to 255",
+            "",
+        ),
+        (
+            "[kernel]",
+            "[kernel]\ncmdline = \"quiet\"",
+            "defs/host.toml:8:11: `kernel.cmdline` is a string, not a list",
+            "[\"quiet\"]",
+        ),
+        (
+            "[disk]\n",
+            "[disk]\nroot = 1\n",
+            "defs/host.toml:13:8: `disk.root` is an integer, not a table",
+            "",
+        ),
+        // Keys.
+        (
+            "arch = ",
+            "arhc = ",
+            "defs/host.toml:6:1: unknown key `arhc` in `[image]`",
+            "did you mean `arch`?",
+        ),
+        (
+            "[disk]",
+            "[dsk]",
+            "defs/host.toml:12:2: unknown key `dsk` at the top",
+            "did you mean `disk`?",
+        ),
+        (
+            "id = \"host\"",
+            "id = \"host\"\nhostname = \"x\"",
+            "defs/host.toml:4:1: unknown key `hostname` in `[image]`",
+            "a key of `[os]`",
+        ),
+        (
+            "id = \"host\"\n",
+            "",
+            "defs/host.toml:2:2: `image.id` is missing",
+            "add `id = ",
+        ),
+        // Single values.
+        (
+            "id = \"host\"",
+            "id = \"a_b\"",
+            "defs/host.toml:3:6: `image.id`: \"a_b\" cannot hold '_'",
+            "",
+        ),
+        (
+            "\"1.0\"",
+            "\"1.0+2\"",
+            "defs/host.toml:4:11: `image.version`: \"1.0+2\" cannot hold `+`",
+            "",
+        ),
+        ("\"1.0\"", "\"../1\"", "defs/host.toml:4:11: `image.version`", ""),
+        (
+            "\"x86_64\"",
+            "\"x86\"",
+            "defs/host.toml:6:8: `image.arch`: \"x86\" is not one of its values",
+            "`x86_64`",
+        ),
+        (
+            "\"a/b\"",
+            "\"a//b\"",
+            "defs/host.toml:10:7: `os.ref`: \"a//b\" has an empty part",
+            "",
+        ),
+        ("\"a/b\"", "\"a/../b\"", "defs/host.toml:10:7: `os.ref`", ""),
+        (
+            "\"30GiB\"",
+            "\"30GB\"",
+            "defs/host.toml:13:8: `disk.size`: \"30GB\" has the unit `GB`",
+            "write `30GiB`",
+        ),
+        (
+            "\"30GiB\"",
+            "\"99999999999999999999TiB\"",
+            "defs/host.toml:13:8: `disk.size`",
+            "",
+        ),
+        (
+            "\"30GiB\"",
+            "\"0GiB\"",
+            "defs/host.toml:13:8: `disk.size`: \"0GiB\" is zero",
+            "",
+        ),
+        (
+            "[kernel]",
+            "[kernel]\ncmdline = [\"usrhash=ab\"]",
+            "defs/host.toml:8:12: `kernel.cmdline[0]`: \"usrhash=ab\" cannot set `usrhash`",
+            "",
+        ),
+        (
+            "[kernel]",
+            "[kernel]\ncmdline = [\"a\", \"root=/dev/sda1\"]",
+            "defs/host.toml:8:17: `kernel.cmdline[1]`",
+            "",
+        ),
+        (
+            "[kernel]",
+            "[kernel]\ncmdline = [\"quiet splash\"]",
+            "defs/host.toml:8:12: `kernel.cmdline[0]`: \"quiet splash\" is more than one",
+            "",
+        ),
+        (
+            "[os]",
+            "[os]\nenable = [\"sshd\"]",
+            "defs/host.toml:10:11: `os.enable[0]`: \"sshd\" does not end in a unit type",
+            "`sshd.service`",
+        ),
+        (
+            "mode = \"none\"",
+            "mode = \"first-boot\"",
+            "defs/host.toml:15:8: `encryption.root.mode` = \"first-boot\": an encrypted",
+            "use `none`",
+        ),
+        (
+            "mode = \"none\"",
+            "mode = \"frist-boot\"",
+            "defs/host.toml:15:8: `encryption.root.mode`: \"frist-boot\" is not one",
+            "did you mean `first-boot`?",
+        ),
+        (
+            "\"none\"\n[disk]",
+            "\"targeted\"\n[disk]",
+            "defs/host.toml:11:11: `os.selinux` = \"targeted\": labelling",
+            "use `none`",
+        ),
+        // Sources.
+        (
+            "[kernel]",
+            "[kernel]\nrequire = [\"../k/x\"]",
+            "defs/host.toml:8:12: `kernel.require[0]`: there is no file `k/x`",
+            "",
+        ),
+        (
+            "[os]",
+            "[os]\noverlays = [\"host.toml\"]",
+            "defs/host.toml:10:13: `os.overlays[0]`: `defs/host.toml` is a file, not a directory",
+            "",
+        ),
+        // One against the other.
+        (
+            "id = \"host\"",
+            "id = \"a-host-for-containers-of-some-length\"",
+            "defs/host.toml:4:11: the partition label",
+            "shorten",
+        ),
+        (
+            "\"1.0\"",
+            "\"1.20261120\"",
+            "defs/host.toml:5:12: `image.released` is 2026-11-21, but the version `1.20261120`",
+            "",
+        ),
+        (
+            "[kernel]",
+            "[rpms]\nlock = \"l\"\ndirectory = \"d\"\n[kernel]",
+            "defs/host.toml:9:13: `rpms.lock` and `rpms.directory` exclude",
+            "defs/host.toml:8:8",
+        ),
+        (
+            "\"30GiB\"",
+            "\"30GiB\"\nusr = \"14GiB\"",
+            "defs/host.toml:13:8: `disk.size` is 30GiB, but its partitions need",
+            "two slots",
+        ),
+        (
+            "\"30GiB\"",
+            "\"30GiB\"\nusr = \"1GiB\"\nusr-verity = \"8MiB\"",
+            "defs/host.toml:15:14: `disk.usr-verity` is 8MiB, but the hash tree of a full slot of 1GiB has 9MiB",
+            "",
+        ),
+        (
+            "\"30GiB\"",
+            "\"2000GiB\"\n[outputs]\nformats = [\"vhd\"]",
+            "defs/host.toml:13:8: `disk.size` is 2000GiB, which Azure",
+            "",
+        ),
+        (
+            "[disk]",
+            "[disk]\nesp = \"32MiB\"",
+            "defs/host.toml:13:7: `disk.esp` is 32MiB: too small for FAT32",
+            "",
+        ),
+        (
+            "[disk]",
+            "[disk]\nesp = \"100000KiB\"",
+            "defs/host.toml:13:7: `disk.esp` is no whole number of MiB",
+            "",
+        ),
+        (
+            "[disk]",
+            "[outputs]\nerofs = { compression = \"lz4\", level = 9 }\n[disk]",
+            "defs/host.toml:13:40: `outputs.erofs.level` is given, but `lz4` has no levels",
+            "",
+        ),
+        (
+            "[disk]",
+            "[outputs.erofs]\ncluster = \"12KiB\"\n[disk]",
+            "defs/host.toml:13:11: `outputs.erofs.cluster` is 12KiB",
+            "",
+        ),
+        (
+            "[os]",
+            "[os]\nenable = [\"a.service\"]\nmask = [\"a.service\"]",
+            "defs/host.toml:11:8: `a.service` is both in `os.enable` and in `os.mask`",
+            "",
+        ),
+        (
+            "[disk]",
+            "[initrd]\nmodules = { remove = [\"x\"] }\n[disk]",
+            "defs/host.toml:13:23: `x` is to be removed, but no included list has it",
+            "",
+        ),
+    ];
+    for (old, new, begins, help) in cases {
+        let found = problems(&[("defs/host.toml", &alter(old, new))]);
+        assert!(
+            found
+                .iter()
+                .any(|problem| problem.starts_with(begins) && problem.contains(help)),
+            "{new}: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn entries_of_the_tree_are_checked() {
+    let cases: &[(&str, &str)] = &[
+        (
+            "[[files]]\npath = \"etc/motd\"\ntext = \"\"",
+            "17:8: `files[0].path`: \"etc/motd\" is not absolute",
+        ),
+        (
+            "[[files]]\npath = \"/etc/../motd\"\ntext = \"\"",
+            "17:8: `files[0].path`",
+        ),
+        (
+            "[[files]]\npath = \"/opt/x\"\ntext = \"\"",
+            "17:8: `/opt/x` is no place of the image",
+        ),
+        (
+            "[[files]]\npath = \"/usr/etc/x\"\ntext = \"\"",
+            "17:8: `/usr/etc/x` is no place of the image",
+        ),
+        ("[[files]]\npath = \"/etc/x\"", "16:1: `files[0]` has no content"),
+        (
+            "[[files]]\npath = \"/etc/x\"\ntext = \"\"\nsource = \"host.toml\"",
+            "19:10: `text` and `source` exclude each other",
+        ),
+        (
+            "[[files]]\npath = \"/etc/x\"\ntext = \"\"\nmode = 644",
+            "19:8: `files[0].mode` is an integer",
+        ),
+        (
+            "[[files]]\npath = \"/etc/x\"\ntext = \"\"\nmode = \"99\"",
+            "19:8: `files[0].mode`: \"99\" is not a mode",
+        ),
+        (
+            "[[files]]\npath = \"/etc/x\"\ntext = \"\"\n[[symlinks]]\npath = \"/etc//x\"\ntarget = \"y\"",
+            "20:8: `/etc/x` is given twice",
+        ),
+        (
+            "[[files]]\npath = \"/etc/x\"\ntext = \"\"\n[[directories]]\npath = \"/etc/x/y\"",
+            "20:8: `/etc/x/y` lies below `/etc/x`",
+        ),
+        (
+            "[[files]]\npath = \"/etc/x\"\ntext = \"\"\nowner = \"root\"",
+            "19:1: unknown key `owner` in `[files]`",
+        ),
+        (
+            "[[paths]]\npath = \"/opt/x\"\naction = \"move\"\nreason = \"r\"",
+            "16:1: `paths[0].to` is missing",
+        ),
+        (
+            "[[paths]]\npath = \"/usr/x\"\naction = \"move\"\nto = \"/usr/x/y\"\nreason = \"r\"",
+            "19:6: `/usr/x/y` lies inside `/usr/x`",
+        ),
+        (
+            "[[paths]]\npath = \"/opt/x\"\naction = \"drop\"\nreason = \" \"",
+            "19:10: `paths[0].reason`: \" \" is empty",
+        ),
+        (
+            "[[os.users]]\nname = \"a\"\nid = 0\nhome = \"/a\"\nshell = \"/b\"",
+            "18:6: `a` cannot have the number 0",
+        ),
+        (
+            "[[os.users]]\nname = \"a\"\nid = 9\nhome = \"/a\"\nshell = \"/b\"\npassword = \"x\"",
+            "21:1: `os.users[0].password` is refused",
+        ),
+        (
+            "[[os.groups]]\nname = \"a\"\nid = 9\n[[os.groups]]\nname = \"a\"\nid = 8",
+            "20:8: `a` is twice in `[[os.groups]]`",
+        ),
+        (
+            "[[os.groups]]\nname = \"a\"\nid = 9\n[[os.groups]]\nname = \"b\"\nid = 9",
+            "21:6: `b` has the number 9 of `a`",
+        ),
+        (
+            "[[rpms.unsigned]]\npackage = \"p\"",
+            "16:1: `rpms.unsigned[0].reason` is missing",
+        ),
+    ];
+    for (text, begins) in cases {
+        let found = problems(&[("defs/host.toml", &format!("{}\n{text}\n", WHOLE.trim_end()))]);
+        let begins = format!("defs/host.toml:{begins}");
+        assert!(
+            found.iter().any(|problem| problem.starts_with(&begins)),
+            "{text}: {found:#?}"
+        );
+    }
+}

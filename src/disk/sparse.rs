@@ -1,0 +1,130 @@
+//! Files with holes: where their data lies, and copying no more than that.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use nix::errno::Errno;
+use nix::fcntl::copy_file_range;
+use nix::unistd::{Whence, lseek};
+
+/// The ranges of `file`, within its first `size` bytes, that are not holes. All of it where the
+/// file system does not tell.
+pub(super) fn data_ranges(file: &File, size: u64) -> io::Result<Vec<Range<u64>>> {
+    let mut ranges = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let start = match seek(file, at, Whence::SeekData) {
+            Ok(start) => start.min(size),
+            // Nothing but a hole up to the end.
+            Err(Errno::ENXIO) => break,
+            Err(Errno::EINVAL) => at,
+            Err(errno) => return Err(errno.into()),
+        };
+        let end = match seek(file, start, Whence::SeekHole) {
+            Ok(end) => end.min(size),
+            Err(Errno::ENXIO | Errno::EINVAL) => size,
+            Err(errno) => return Err(errno.into()),
+        };
+        if start < end {
+            ranges.push(start..end);
+        }
+        at = end.max(start + 1);
+    }
+    Ok(ranges)
+}
+
+fn seek(file: &File, at: u64, whence: Whence) -> Result<u64, Errno> {
+    let at = i64::try_from(at).map_err(|_| Errno::EOVERFLOW)?;
+    let found = lseek(file, at, whence)?;
+    u64::try_from(found).map_err(|_| Errno::EOVERFLOW)
+}
+
+/// Copies the first `size` bytes of `from` to `to` at `offset`; holes are left out, so the target
+/// must read as zeroes there.
+pub(super) fn copy(from: &File, size: u64, to: &File, offset: u64) -> io::Result<()> {
+    for range in data_ranges(from, size)? {
+        copy_range(from, range, to, offset)?;
+    }
+    Ok(())
+}
+
+/// Lets the kernel copy, or share, the bytes; reads and writes them where it cannot.
+fn copy_range(from: &File, range: Range<u64>, to: &File, offset: u64) -> io::Result<()> {
+    let position = |at: u64| i64::try_from(at).map_err(io::Error::other);
+    let mut at = range.start;
+    while at < range.end {
+        let (mut read_at, mut write_at) = (position(at)?, position(offset + at)?);
+        let count = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(1 << 30);
+        match copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), count) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(copied) => at += copied as u64,
+            Err(Errno::EINTR) => {}
+            Err(Errno::EXDEV | Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EPERM) => {
+                return copy_by_hand(from, at..range.end, to, offset);
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+fn copy_by_hand(from: &File, range: Range<u64>, to: &File, offset: u64) -> io::Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = range.start;
+    while at < range.end {
+        let count = usize::try_from(range.end - at)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        from.read_exact_at(&mut buffer[..count], at)?;
+        to.write_all_at(&buffer[..count], offset + at)?;
+        at += count as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_data_is_found_and_copied() {
+        let from = tempfile::tempfile().unwrap();
+        let size = (8 << 20) + 100;
+        from.set_len(size).unwrap();
+        from.write_all_at(b"begin", 0).unwrap();
+        from.write_all_at(b"middle", 4 << 20).unwrap();
+        from.write_all_at(b"end", size - 3).unwrap();
+        let ranges = data_ranges(&from, size).unwrap();
+        let covered: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        assert!((14..1 << 20).contains(&covered), "{ranges:?}");
+        assert!(ranges.is_sorted_by_key(|range| range.start));
+        assert_eq!(ranges.last().unwrap().end, size);
+        for by_hand in [false, true] {
+            let to = tempfile::tempfile().unwrap();
+            to.set_len(size + 10).unwrap();
+            if by_hand {
+                copy_by_hand(&from, 0..size, &to, 10).unwrap();
+            } else {
+                copy(&from, size, &to, 10).unwrap();
+            }
+            let read = |file: &File, at: u64| {
+                let mut bytes = vec![0; usize::try_from(size).unwrap()];
+                file.read_exact_at(&mut bytes, at).unwrap();
+                bytes
+            };
+            assert!(read(&from, 0) == read(&to, 10), "by hand: {by_hand}");
+        }
+        assert_eq!(data_ranges(&tempfile::tempfile().unwrap(), 0).unwrap(), []);
+    }
+
+    #[test]
+    fn a_source_that_ends_early_is_an_error() {
+        let from = tempfile::tempfile().unwrap();
+        from.write_all_at(b"short", 0).unwrap();
+        let to = tempfile::tempfile().unwrap();
+        assert!(copy_range(&from, 0..10, &to, 0).is_err());
+        assert!(copy_by_hand(&from, 0..10, &to, 0).is_err());
+    }
+}

@@ -1,0 +1,85 @@
+//! The tree digest of a disk: SHA-256 over the SHA-256 of its 1 MiB chunks, the last of which may
+//! be shorter. A chunk in a hole costs nothing, so a digest takes the time of the data.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rayon::prelude::*;
+use sha2::{Digest as _, Sha256};
+
+use super::sparse;
+use crate::store::Digest;
+
+/// Bytes of a chunk.
+pub const CHUNK_SIZE: u64 = 1 << 20;
+
+/// The digests of a file's chunks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeDigest {
+    chunks: Vec<Digest>,
+}
+
+impl TreeDigest {
+    /// Reads the first `size` bytes of `file`.
+    ///
+    /// # Errors
+    /// Whatever reading gives.
+    pub fn of(file: &File, size: u64) -> io::Result<Self> {
+        let count = usize::try_from(size.div_ceil(CHUNK_SIZE)).map_err(io::Error::other)?;
+        let mut filled = vec![false; count];
+        for range in sparse::data_ranges(file, size)? {
+            let chunks = range.start / CHUNK_SIZE..range.end.div_ceil(CHUNK_SIZE);
+            filled[chunks.start as usize..chunks.end as usize].fill(true);
+        }
+        if !size.is_multiple_of(CHUNK_SIZE) {
+            filled[count - 1] = true;
+        }
+        let zero = Digest::of(&vec![0; CHUNK_SIZE as usize]);
+        let chunks = filled
+            .par_iter()
+            .enumerate()
+            .map_init(Vec::new, |buffer, (index, &filled)| {
+                if !filled {
+                    return Ok(zero);
+                }
+                let start = index as u64 * CHUNK_SIZE;
+                buffer.resize((size - start).min(CHUNK_SIZE) as usize, 0);
+                file.read_exact_at(buffer, start)?;
+                Ok(Digest::of(buffer))
+            });
+        Ok(Self {
+            chunks: chunks.collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// The digest of the whole.
+    pub fn root(&self) -> Digest {
+        root(&self.chunks)
+    }
+
+    /// The tree digest of the range of `size` bytes at `offset`, both whole chunks; `None` where
+    /// they are not, or lie outside.
+    pub fn range(&self, offset: u64, size: u64) -> Option<Digest> {
+        if !offset.is_multiple_of(CHUNK_SIZE) || !size.is_multiple_of(CHUNK_SIZE) {
+            return None;
+        }
+        let start = usize::try_from(offset / CHUNK_SIZE).ok()?;
+        let end = start.checked_add(usize::try_from(size / CHUNK_SIZE).ok()?)?;
+        self.chunks.get(start..end).map(root)
+    }
+
+    /// As if `tail`, at most one chunk, followed; all chunks so far must be whole.
+    pub fn with_tail(mut self, tail: &[u8]) -> Self {
+        self.chunks.push(Digest::of(tail));
+        self
+    }
+}
+
+fn root(chunks: &[Digest]) -> Digest {
+    let mut hasher = Sha256::new();
+    for chunk in chunks {
+        hasher.update(chunk.0);
+    }
+    Digest::finish(hasher)
+}

@@ -1,0 +1,230 @@
+//! Compressed clusters: the longest run of input whose compressed form fits a given size, cluster
+//! after cluster ("fixed-size output"). In the kernel's words an *extent* is the run of input, a
+//! *pcluster* the blocks that it is compressed to.
+
+use super::format::{Algorithm, BLOCK};
+use super::lz4::{self, HcState};
+use super::model::{Compression, Options};
+use super::zstd_fit::ZstdFit;
+
+/// The longest input that one cluster stands for, unless clusters are so large that sixteen of them are
+/// longer: a read of its last byte unpacks it all.
+const EXTENT_MAX: usize = 1 << 20;
+/// The longest window of Zstandard that the kernel allows.
+const ZSTD_WINDOW_MAX: u32 = 1 << 20;
+
+/// A run of input and what it has become. Runs other than the last of a file are at least a block
+/// long and longer than their blocks where compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Bytes of input.
+    pub(super) length: u32,
+    /// Blocks on disk; 0 where it stands behind the inode.
+    pub(super) blocks: u16,
+    /// Not compressed; one block or behind the inode.
+    pub(super) raw: bool,
+}
+
+/// The extents of a run of input and, where it stands behind the inode, the last cluster.
+#[derive(Debug)]
+pub(super) struct Clusters {
+    pub(super) extents: Vec<Extent>,
+    pub(super) inline: Option<Box<[u8]>>,
+}
+
+/// A compressor with its memory.
+pub(super) enum Codec {
+    Lz4,
+    Lz4hc(HcState, u8),
+    Zstd(ZstdFit),
+}
+
+impl Codec {
+    /// `None` where nothing is to be compressed.
+    pub(super) fn new(options: &Options) -> Option<Self> {
+        match options.compression {
+            Compression::None => None,
+            Compression::Lz4 => Some(Self::Lz4),
+            Compression::Lz4hc(level) => Some(Self::Lz4hc(HcState::new(), level)),
+            Compression::Zstd(level) => Some(Self::Zstd(ZstdFit::new(level, window_log(options)))),
+        }
+    }
+
+    /// Compresses as much of the start of `input` as fits `capacity` bytes to `output`. Returns how
+    /// much of the input that is.
+    fn fit(&mut self, input: &[u8], capacity: usize, output: &mut Vec<u8>) -> Result<usize, String> {
+        match self {
+            Self::Lz4 => lz4::fit(input, capacity, output),
+            Self::Lz4hc(state, level) => lz4::fit_hc(state, *level, input, capacity, output),
+            Self::Zstd(zstd) => zstd.fit(input, capacity, output),
+        }
+    }
+
+    /// Forgets what was learnt from other files, on which the result must not depend.
+    fn begin(&mut self) {
+        if let Self::Zstd(zstd) = self {
+            zstd.begin();
+        }
+    }
+}
+
+/// The algorithm's number on disk.
+pub(super) fn algorithm(compression: Compression) -> Option<Algorithm> {
+    match compression {
+        Compression::None => None,
+        Compression::Lz4 | Compression::Lz4hc(_) => Some(Algorithm::Lz4),
+        Compression::Zstd(_) => Some(Algorithm::Zstd),
+    }
+}
+
+/// Binary logarithm of the window of Zstandard: eight clusters, as a longer one rarely helps and
+/// costs memory at every mount.
+fn window_log(options: &Options) -> u32 {
+    (options.cluster_size * 8).min(ZSTD_WINDOW_MAX).ilog2()
+}
+
+/// The algorithm's parameters behind the superblock, with their length.
+pub(super) fn parameters(options: &Options) -> Vec<u8> {
+    match algorithm(options.compression) {
+        None => Vec::new(),
+        Some(Algorithm::Lz4) => {
+            // Longest distance of a match, blocks of the largest cluster.
+            let blocks = (options.cluster_size / BLOCK as u32) as u16;
+            let mut bytes = vec![14, 0, 0xff, 0xff];
+            bytes.extend(blocks.to_le_bytes());
+            bytes.resize(16, 0);
+            bytes
+        }
+        Some(Algorithm::Zstd) => {
+            // Format 0; the window's logarithm counts from Zstandard's least, 10.
+            let mut bytes = vec![6, 0, 0, (window_log(options) - 10) as u8];
+            bytes.resize(8, 0);
+            bytes
+        }
+    }
+}
+
+/// Compresses `input`, which starts at a block boundary of its file, to clusters of at most
+/// `cluster_size` bytes and appends them to `out`. Where `room` is not 0, `input` ends its file and
+/// the last cluster is returned instead of appended if it has at most `room` bytes.
+///
+/// # Errors
+/// What the compressor says.
+pub(super) fn compress(
+    codec: &mut Codec,
+    input: &[u8],
+    cluster_size: usize,
+    room: usize,
+    out: &mut Vec<u8>,
+) -> Result<Clusters, String> {
+    codec.begin();
+    let extent_max = EXTENT_MAX.max(cluster_size * 16);
+    let mut extents = Vec::new();
+    let mut inline = None;
+    let mut rest = input;
+    let mut packed = Vec::new();
+    while !rest.is_empty() {
+        if rest.len() <= BLOCK && room == 0 {
+            extents.push(raw(rest, out));
+            break;
+        }
+        let window = &rest[..rest.len().min(extent_max)];
+        let mut taken = codec.fit(window, cluster_size, &mut packed)?;
+        if taken == rest.len() && room > 0 {
+            if let Some((extent, bytes)) = behind(rest, &packed, room) {
+                extents.push(extent);
+                inline = Some(bytes);
+                break;
+            }
+            if let Some(halves) = split(codec, rest, &packed, room)? {
+                extents.push(padded(halves.taken, &halves.packed, out));
+                extents.push(Extent {
+                    length: (rest.len() - halves.taken) as u32,
+                    blocks: 0,
+                    raw: false,
+                });
+                inline = Some(halves.behind.into());
+                break;
+            }
+        }
+        if packed.len().next_multiple_of(BLOCK) < taken {
+            extents.push(padded(taken, &packed, out));
+        } else {
+            // Nothing gained: whole blocks, so that a better part behind is tried again.
+            taken = match taken {
+                0..=BLOCK => taken.max(BLOCK).min(rest.len()),
+                _ => taken / BLOCK * BLOCK,
+            };
+            extents.extend(rest[..taken].chunks(BLOCK).map(|block| raw(block, out)));
+        }
+        rest = &rest[taken..];
+    }
+    Ok(Clusters { extents, inline })
+}
+
+/// Appends `block` (at most a block) as it is, filled up.
+fn raw(block: &[u8], out: &mut Vec<u8>) -> Extent {
+    out.extend(block);
+    out.resize(out.len().next_multiple_of(BLOCK), 0);
+    Extent {
+        length: block.len() as u32,
+        blocks: 1,
+        raw: true,
+    }
+}
+
+/// Appends a cluster, zeros before it so that it ends with a block.
+fn padded(taken: usize, packed: &[u8], out: &mut Vec<u8>) -> Extent {
+    let length = packed.len().next_multiple_of(BLOCK);
+    out.resize(out.len() + length - packed.len(), 0);
+    out.extend(packed);
+    Extent {
+        length: taken as u32,
+        blocks: (length / BLOCK) as u16,
+        raw: false,
+    }
+}
+
+/// The end of a file for standing behind its inode, if it fits: compressed or, where that is not
+/// smaller, as it is.
+fn behind(rest: &[u8], packed: &[u8], room: usize) -> Option<(Extent, Box<[u8]>)> {
+    let raw = packed.len() >= rest.len();
+    let bytes = if raw { rest } else { packed };
+    let extent = Extent {
+        length: rest.len() as u32,
+        blocks: 0,
+        raw,
+    };
+    (bytes.len() <= room.min(BLOCK - 1)).then(|| (extent, bytes.into()))
+}
+
+/// The end of a file in two parts.
+#[derive(Default)]
+struct Halves {
+    /// Bytes of input of the first.
+    taken: usize,
+    packed: Vec<u8>,
+    /// The second, compressed, for standing behind the inode.
+    behind: Vec<u8>,
+}
+
+/// Where the end of a file takes some blocks and a bit: the whole blocks filled, and the remainder
+/// for standing behind the inode, if that works out.
+fn split(codec: &mut Codec, rest: &[u8], packed: &[u8], room: usize) -> Result<Option<Halves>, String> {
+    let whole = packed.len() / BLOCK * BLOCK;
+    if whole == 0 || packed.len() - whole > room {
+        return Ok(None);
+    }
+    let mut halves = Halves::default();
+    halves.taken = codec.fit(rest, whole, &mut halves.packed)?;
+    let behind = &rest[halves.taken..];
+    let filled = halves.packed.len().next_multiple_of(BLOCK);
+    if filled >= halves.taken || behind.is_empty() {
+        return Ok(None);
+    }
+    let taken = codec.fit(behind, BLOCK - 1, &mut halves.behind)?;
+    let length = halves.behind.len();
+    let fits = taken == behind.len() && length < behind.len() && length <= room;
+    let gains = filled + length < packed.len().next_multiple_of(BLOCK);
+    Ok((fits && gains).then_some(halves))
+}

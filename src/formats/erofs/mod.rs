@@ -1,0 +1,38 @@
+//! erofs, the read-only file system of sealed volumes: a writer and a reader of our own.
+//!
+//! The writer takes a tree as plain values ([`FileSystem`]) and gives a volume, the same bytes for
+//! the same tree. Blocks of 4096 bytes; compact and extended inodes; tails behind inodes; shared
+//! extended attributes; LZ4 and Zstandard in clusters of fixed size with compact indexes.
+//!
+//! Specification: the kernel's `fs/erofs/erofs_fs.h` and `Documentation/filesystems/erofs.rst`.
+//! What the writer makes is read by kernels from 5.17 on, with Zstandard from 6.10 on.
+
+mod cluster;
+mod data;
+mod directory;
+mod dump;
+mod error;
+mod format;
+mod index;
+mod lz4;
+mod metadata;
+mod model;
+mod ordered;
+mod plan;
+mod read_error;
+mod reader;
+mod space;
+mod tree;
+mod writer;
+mod xattr;
+mod zstd_fit;
+
+#[cfg(test)]
+mod tests;
+
+pub use dump::dump;
+pub use error::{Error, Fault};
+pub use model::{Compression, Content, FileSystem, Inode, InodeIndex, InodeKind, Options, Stats};
+pub use read_error::ReadError;
+pub use reader::{Image, StoredInode, Volume};
+pub use writer::write;

@@ -1,0 +1,53 @@
+//! Helpers of tests that hold our bytes against independent tools.
+
+use std::ffi::OsStr;
+use std::process::Command;
+
+/// Whether the program `name` can be run; says so where it cannot.
+pub fn tool(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let sbin = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
+    let found = std::env::split_paths(&path)
+        .chain(sbin)
+        .any(|dir| dir.join(name).is_file());
+    if !found {
+        eprintln!("SKIPPED: {name} is missing");
+    }
+    found
+}
+
+/// What `program` prints on both streams, and whether it succeeded.
+pub fn output<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> (bool, String) {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = Command::new(program)
+        .args(args)
+        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+        .env("LC_ALL", "C.UTF-8")
+        .env("TZ", "UTC")
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
+/// As [`output`], of a program that must succeed.
+pub fn run<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> String {
+    let (success, text) = output(program, args);
+    assert!(success, "{program} failed:\n{text}");
+    text
+}
+
+/// `count` bytes that do not repeat, the same for the same `seed`.
+pub fn noise(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(&mut next).flatten().take(count).collect()
+}

@@ -1,0 +1,334 @@
+//! From a tree to a commit.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Mutex;
+
+use rayon::prelude::*;
+
+use super::Error;
+use super::content::{Content, ContentWriter, Data, Written};
+use super::layout::{Layout, RepoMode, is_ref_name};
+use super::object::{CommitObject, DirTree, Kind, Ownership};
+use crate::formats::gvariant::{self, Text, Type};
+use crate::store::Digest;
+use crate::tree::path::TreePath;
+use crate::tree::{Kind as NodeKind, Node, Tree, Xattrs};
+
+/// The key under which a commit names the refs that it may be found by.
+const REF_BINDING: &str = "ostree.ref-binding";
+
+/// A commit's metadata value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// `s`
+    Str(String),
+    /// `b`
+    Bool(bool),
+    /// `t`, big-endian as all numbers of ostree's: so `ostree show` gives the number that was meant.
+    U64(u64),
+    /// `ay`
+    Bytes(Vec<u8>),
+    /// `as`
+    StrArray(Vec<String>),
+}
+
+/// What a commit says besides its tree, and how it is kept.
+#[derive(Debug, Clone)]
+pub struct CommitOptions {
+    /// The branch that the commit is written to; it is bound to the commit, too.
+    pub ref_name: String,
+    /// Further refs that clients may pull the commit under (`ostree commit --bind-ref`).
+    pub bind_refs: Vec<String>,
+    /// One line.
+    pub subject: String,
+    pub body: String,
+    /// Seconds since the epoch, UTC.
+    pub timestamp: u64,
+    /// The commit before it. It need not be in the repository.
+    pub parent: Option<Digest>,
+    /// Written in the order of the keys, before the ref binding.
+    pub metadata: BTreeMap<String, Value>,
+    pub mode: RepoMode,
+    /// Whether all objects must be on the disk before the ref is set, so that a power failure cannot
+    /// leave a ref to a commit with holes. Of use for repositories that outlive the build.
+    pub sync: bool,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    pub checksum: Digest,
+    pub root_dirtree: Digest,
+    pub root_dirmeta: Digest,
+    /// Paths of the tree, by type; hard links count each.
+    pub directories: u64,
+    pub files: u64,
+    pub symlinks: u64,
+    /// Distinct content objects, and the bytes that they hold unpacked.
+    pub content_objects: u64,
+    pub content_bytes: u64,
+    /// Objects that the repository did not have, of every kind, and the bytes of their files.
+    pub objects_written: u64,
+    pub bytes_written: u64,
+}
+
+/// Writes `tree` as a commit into the repository at `repo_dir`, which is made where it is absent, and
+/// sets the ref. Objects that are there already are not written again.
+///
+/// The checksum depends on the tree (names, types, modes, owners, contents, targets, extended
+/// attributes; not times) and on what `options` says; the repository's bytes besides only on the mode.
+/// Neither depends on the number of threads, which are those of the current `rayon` pool.
+///
+/// # Errors
+/// Before anything is written: a ref name that ostree refuses; a node that it cannot hold (devices,
+/// FIFOs, sockets); names and targets that are not UTF-8. Then, whatever reading contents and writing
+/// files gives; the ref is set last, so it never leads to a half-written commit.
+pub fn write_commit(tree: &Tree, options: &CommitOptions, repo_dir: &Path) -> Result<Commit, Error> {
+    check_options(options)?;
+    let plan = Plan::new(tree)?;
+    let layout = Layout::create(repo_dir, options.mode)?;
+    let written = write_contents(&layout, &plan.contents)?;
+
+    let mut commit = Commit {
+        checksum: Digest([0; 32]),
+        root_dirtree: Digest([0; 32]),
+        root_dirmeta: Digest([0; 32]),
+        directories: 0,
+        files: 0,
+        symlinks: 0,
+        content_objects: written.len() as u64,
+        content_bytes: plan.contents.iter().map(Content::size).sum(),
+        objects_written: 0,
+        bytes_written: 0,
+    };
+    for stored in written.iter().filter_map(|object| object.stored) {
+        commit.count_object(stored);
+    }
+    let mut checksums = plan
+        .places
+        .iter()
+        .filter_map(|place| written.get(*place))
+        .map(|w| w.checksum);
+    let root = write_directory(&layout, tree.root(), &mut checksums, &mut commit)?;
+    (commit.root_dirtree, commit.root_dirmeta) = root;
+
+    let object = CommitObject {
+        metadata: BTreeMap::new(),
+        parent: options.parent,
+        subject: options.subject.clone(),
+        body: options.body.clone(),
+        timestamp: options.timestamp,
+        root_dirtree: commit.root_dirtree,
+        root_dirmeta: commit.root_dirmeta,
+    };
+    let bytes = object.serialise(metadata(options).iter().map(|(key, value)| (*key, value.clone())));
+    commit.checksum = commit.write_object(&layout, Kind::Commit, &bytes)?;
+    if options.sync {
+        layout.sync()?;
+    }
+    layout.write_ref(&options.ref_name, &commit.checksum)?;
+    Ok(commit)
+}
+
+fn check_options(options: &CommitOptions) -> Result<(), Error> {
+    for name in options.bind_refs.iter().chain([&options.ref_name]) {
+        if !is_ref_name(name) {
+            return Err(Error::RefName { name: name.clone() });
+        }
+    }
+    let text = |what: &dyn Fn() -> String, text: &str| match text.contains('\0') {
+        true => Err(Error::NulInText { what: what() }),
+        false => Ok(()),
+    };
+    text(&|| "subject".to_owned(), &options.subject)?;
+    text(&|| "body".to_owned(), &options.body)?;
+    for (key, value) in &options.metadata {
+        if key == REF_BINDING {
+            return Err(Error::ReservedKey { key: REF_BINDING });
+        }
+        let what = || format!("metadata `{}`", key.escape_debug());
+        text(&what, key)?;
+        match value {
+            Value::Str(value) => text(&what, value)?,
+            Value::StrArray(values) => values.iter().try_for_each(|value| text(&what, value))?,
+            Value::Bool(_) | Value::U64(_) | Value::Bytes(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The metadata in the order in which `ostree commit` writes it: what was asked for, then the binding.
+fn metadata(options: &CommitOptions) -> Vec<(&str, gvariant::Value<'_>)> {
+    fn strings<'a>(items: impl Iterator<Item = &'a String>) -> gvariant::Value<'a> {
+        let items = items.map(|item| gvariant::Value::str(item)).collect();
+        gvariant::Value::Array(Type::Text(Text::String), items)
+    }
+    let refs: BTreeSet<&String> = options.bind_refs.iter().chain([&options.ref_name]).collect();
+    let asked = options.metadata.iter().map(|(key, value)| {
+        let value = match value {
+            Value::Str(text) => gvariant::Value::str(text),
+            Value::Bool(truth) => gvariant::Value::bool(*truth),
+            Value::U64(number) => gvariant::Value::u64(number.swap_bytes()),
+            Value::Bytes(bytes) => gvariant::Value::bytes(bytes),
+            Value::StrArray(items) => strings(items.iter()),
+        };
+        (key.as_str(), value)
+    });
+    asked.chain([(REF_BINDING, strings(refs.into_iter()))]).collect()
+}
+
+/// The distinct contents of a tree.
+struct Plan<'a> {
+    contents: Vec<Content<'a>>,
+    /// For each file and symbolic link, in the order of [`Tree::walk`], its index in `contents`.
+    places: Vec<usize>,
+}
+
+/// What makes two files one object.
+#[derive(PartialEq, Eq, Hash)]
+struct Identity<'a> {
+    file: Option<Digest>,
+    target: Option<&'a str>,
+    uid: u32,
+    gid: u32,
+    mode: u16,
+    xattrs: &'a Xattrs,
+}
+
+impl<'a> Plan<'a> {
+    fn new(tree: &'a Tree) -> Result<Self, Error> {
+        let mut plan = Self {
+            contents: Vec::new(),
+            places: Vec::new(),
+        };
+        let mut known: HashMap<Identity<'a>, usize> = HashMap::new();
+        for (path, node) in tree.walk() {
+            check_names(&path, node)?;
+            let data = match &node.kind {
+                NodeKind::Dir(_) => continue,
+                NodeKind::File(file) if !path.is_root() => Data::File(&file.blob),
+                NodeKind::Symlink(target) if !path.is_root() => {
+                    Data::Symlink(std::str::from_utf8(target).map_err(|_| Error::NotUtf8 {
+                        path: path.clone(),
+                        what: "target",
+                    })?)
+                }
+                other => {
+                    return Err(Error::Unsupported {
+                        what: other.noun(),
+                        path,
+                    });
+                }
+            };
+            let identity = Identity {
+                file: data.blob().map(|blob| blob.sha256()),
+                target: data.target(),
+                uid: node.meta.uid,
+                gid: node.meta.gid,
+                mode: node.st_mode(),
+                xattrs: &node.meta.xattrs,
+            };
+            let next = plan.contents.len();
+            let place = *known.entry(identity).or_insert(next);
+            if place == next {
+                let owned = Ownership::new(&node.meta, node.st_mode());
+                plan.contents.push(Content { path, owned, data });
+            }
+            plan.places.push(place);
+        }
+        Ok(plan)
+    }
+}
+
+/// That ostree takes the name, and a file system the extended attributes.
+fn check_names(path: &TreePath, node: &Node) -> Result<(), Error> {
+    if path.name().is_some_and(|name| std::str::from_utf8(name).is_err()) {
+        return Err(Error::NotUtf8 {
+            path: path.clone(),
+            what: "name",
+        });
+    }
+    let xattrs = &node.meta.xattrs;
+    let what = if xattrs.keys().any(|name| name.is_empty() || name.contains(&0)) {
+        "an extended attribute whose name is empty or holds a NUL byte"
+    } else if xattrs.keys().map(|name| name.len() + 1).sum::<usize>() > 65_536 {
+        "extended attributes whose names take more than 64 KiB"
+    } else if xattrs.values().any(|value| value.len() > 65_536) {
+        "an extended attribute of more than 64 KiB"
+    } else if matches!(&node.kind, NodeKind::Symlink(target) if target.is_empty() || target.len() > 4095 || target.contains(&0))
+    {
+        "a target that is empty, holds a NUL byte or has more than 4095 bytes"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Impossible {
+        path: path.clone(),
+        what,
+    })
+}
+
+/// Writes all contents, on all threads; the largest first, so that none is left over for the end.
+fn write_contents(layout: &Layout, contents: &[Content<'_>]) -> Result<Vec<Written>, Error> {
+    let mut order: Vec<usize> = (0..contents.len()).collect();
+    order.sort_by_key(|&index| std::cmp::Reverse(contents[index].size()));
+    let idle: Mutex<Vec<ContentWriter<'_>>> = Mutex::new(Vec::new());
+    let lock = || idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut written: Vec<(usize, Written)> = order
+        .par_iter()
+        .with_max_len(1)
+        .map(|&index| {
+            let taken = lock().pop();
+            let mut writer = taken.unwrap_or_else(|| ContentWriter::new(layout));
+            let written = writer.write(&contents[index])?;
+            lock().push(writer);
+            Ok((index, written))
+        })
+        .collect::<Result<_, Error>>()?;
+    written.sort_by_key(|(index, _)| *index);
+    Ok(written.into_iter().map(|(_, written)| written).collect())
+}
+
+/// Writes directory `node` and those below it; its `dirtree` and `dirmeta`.
+fn write_directory(
+    layout: &Layout,
+    node: &Node,
+    contents: &mut dyn Iterator<Item = Digest>,
+    commit: &mut Commit,
+) -> Result<(Digest, Digest), Error> {
+    let mut tree = DirTree::default();
+    for (name, child) in node.children().into_iter().flatten() {
+        let name = String::from_utf8_lossy(name).into_owned();
+        if child.children().is_some() {
+            let (dirtree, dirmeta) = write_directory(layout, child, contents, commit)?;
+            tree.dirs.push((name, dirtree, dirmeta));
+            continue;
+        }
+        match child.kind {
+            NodeKind::Symlink(_) => commit.symlinks += 1,
+            _ => commit.files += 1,
+        }
+        tree.files
+            .extend(contents.next().map(|checksum| (name, checksum)));
+    }
+    commit.directories += 1;
+    let dirtree = commit.write_object(layout, Kind::DirTree, &tree.serialise())?;
+    let dirmeta = Ownership::new(&node.meta, node.st_mode()).dirmeta();
+    let dirmeta = commit.write_object(layout, Kind::DirMeta, &dirmeta)?;
+    Ok((dirtree, dirmeta))
+}
+
+impl Commit {
+    fn write_object(&mut self, layout: &Layout, kind: Kind, bytes: &[u8]) -> Result<Digest, Error> {
+        let (checksum, new) = layout.write_metadata(kind, bytes)?;
+        if new {
+            self.count_object(bytes.len() as u64);
+        }
+        Ok(checksum)
+    }
+
+    fn count_object(&mut self, stored: u64) {
+        self.objects_written += 1;
+        self.bytes_written += stored;
+    }
+}

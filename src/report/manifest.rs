@@ -1,0 +1,99 @@
+//! `manifest.json`: what an image is made of and what came out, the same bytes for the same build.
+
+use serde::Serialize;
+
+use crate::store::Digest;
+
+/// The manifest. Digests are SHA-256 in hexadecimal; sizes and offsets are bytes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Manifest {
+    /// Of this structure.
+    pub manifest_version: u32,
+    /// Name and version of the program.
+    pub composer: String,
+    pub image: String,
+    pub version: String,
+    pub arch: String,
+    /// Seconds since the epoch.
+    pub released: i64,
+    pub kernel: ManifestKernel,
+    pub commit: ManifestCommit,
+    /// Root hash of `/usr`, which the UKI's command line carries.
+    pub usr_root_hash: String,
+    pub usr_salt: String,
+    pub partitions: Vec<ManifestPartition>,
+    pub outputs: Vec<ManifestOutput>,
+    pub packages: Vec<ManifestPackage>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ManifestKernel {
+    /// NEVRA of its package.
+    pub package: String,
+    /// As `uname -r` shows it.
+    pub release: String,
+    pub command_line: String,
+    /// Modules in the initrd.
+    pub initrd_modules: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ManifestCommit {
+    #[serde(rename = "ref")]
+    pub reference: String,
+    pub checksum: Digest,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ManifestPartition {
+    pub number: u32,
+    pub label: String,
+    pub type_uuid: String,
+    pub uuid: String,
+    pub offset: u64,
+    pub size: u64,
+    /// Tree digest of its bytes.
+    pub tree_digest: Digest,
+}
+
+/// One file of the output directory: flat digests for files, tree digests for disks (SHA-256 over
+/// the SHA-256 of each MiB, the last piece as long as it is).
+#[derive(Debug, Clone, Serialize)]
+pub struct ManifestOutput {
+    pub file: String,
+    pub size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tree_digest: Option<Digest>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ManifestPackage {
+    pub nevra: String,
+    /// Name of the file it was read from.
+    pub file: String,
+    pub size: u64,
+    pub sha256: Digest,
+    pub header_sha256: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_digest: Option<String>,
+    /// Fingerprint of the key whose signature was verified; absent where it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
+    pub build_time: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+impl Manifest {
+    /// The text of the file.
+    pub fn to_text(&self) -> String {
+        // Plain structs of strings and numbers always serialise.
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+}

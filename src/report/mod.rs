@@ -1,0 +1,11 @@
+//! What a build says: its progress, its manifest, its sums.
+
+mod manifest;
+mod progress;
+mod sums;
+
+pub use manifest::{
+    Manifest, ManifestCommit, ManifestKernel, ManifestOutput, ManifestPackage, ManifestPartition,
+};
+pub use progress::{Progress, Stage};
+pub use sums::{file_digest, write_sums};

@@ -1,0 +1,193 @@
+//! A whole set of packages.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::error::Error;
+use super::{Lock, LockError, Package, payload};
+use crate::store::{Blob, Store};
+
+/// Packages in the order of their NEVRA: the same set always comes in the same order.
+#[derive(Debug, Clone)]
+pub struct RpmSet {
+    packages: Vec<Package>,
+}
+
+/// The contents of every regular file of a set: by package, then by number in its file list.
+pub type Contents = Vec<Vec<Option<Blob>>>;
+
+/// A set cannot be taken.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum SetError {
+    #[error("RPM set `{}` cannot be read: {source}", path.display())]
+    #[diagnostic(help("name a directory of .rpm files, or a lock file that `hullwright lock` wrote"))]
+    Io { path: PathBuf, source: io::Error },
+    #[error("RPM set `{}` holds no .rpm file", path.display())]
+    #[diagnostic(help("name a directory of .rpm files, or a lock file that `hullwright lock` wrote"))]
+    Empty { path: PathBuf },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lock(#[from] LockError),
+    #[error("{} of the packages cannot be used", problems.len())]
+    Packages {
+        #[related]
+        problems: Vec<Error>,
+    },
+    #[error("`{}` is not the package that the lock file names: its {what} is {found}, locked is {locked}", path.display())]
+    #[diagnostic(help("fetch the locked file again, or lock the set anew with `hullwright lock`"))]
+    Changed {
+        path: PathBuf,
+        what: &'static str,
+        found: String,
+        locked: String,
+    },
+    #[error("the set holds `{name}` twice: `{}` and `{}`", first.display(), second.display())]
+    #[diagnostic(help("remove one of the two files: an image holds one version of a package"))]
+    Twice {
+        name: String,
+        first: PathBuf,
+        second: PathBuf,
+    },
+}
+
+impl RpmSet {
+    /// Reads the set that `source` names: a directory of `.rpm` files (not its subdirectories), or
+    /// a lock file, whose every line must hold.
+    ///
+    /// # Errors
+    /// Where a package is absent, malformed, not the locked one, or there twice.
+    pub fn load(source: &Path) -> Result<Self, SetError> {
+        let io = |source_error| SetError::Io {
+            path: source.to_owned(),
+            source: source_error,
+        };
+        if source.is_dir() {
+            let mut paths = Vec::new();
+            for entry in std::fs::read_dir(source).map_err(io)? {
+                let path = entry.map_err(io)?.path();
+                if path.extension().is_some_and(|extension| extension == "rpm") {
+                    paths.push(path);
+                }
+            }
+            if paths.is_empty() {
+                return Err(SetError::Empty {
+                    path: source.to_owned(),
+                });
+            }
+            return Self::open(&paths);
+        }
+        let lock = Lock::parse(&std::fs::read_to_string(source).map_err(io)?, source)?;
+        if lock.packages.is_empty() {
+            return Err(SetError::Empty {
+                path: source.to_owned(),
+            });
+        }
+        let base = source.parent().unwrap_or(Path::new(""));
+        let paths: Vec<_> = lock
+            .packages
+            .iter()
+            .map(|entry| base.join(&entry.location))
+            .collect();
+        let set = Self::open(&paths)?;
+        let locked: BTreeMap<_, _> = paths.iter().zip(&lock.packages).collect();
+        for package in &set.packages {
+            let Some(entry) = locked.get(&package.path) else {
+                continue;
+            };
+            let pairs = [
+                ("SHA-256", package.sha256.to_string(), entry.sha256.to_string()),
+                ("NEVRA", package.nevra.to_string(), entry.nevra.clone()),
+                ("size", package.size.to_string(), entry.size.to_string()),
+            ];
+            for (what, found, locked) in pairs {
+                if found != locked {
+                    return Err(SetError::Changed {
+                        path: package.path.clone(),
+                        what,
+                        found,
+                        locked,
+                    });
+                }
+            }
+        }
+        Ok(set)
+    }
+
+    /// Reads the packages at `paths`.
+    ///
+    /// # Errors
+    /// Where one is absent, malformed or there twice; all that are malformed are named.
+    pub fn open(paths: &[PathBuf]) -> Result<Self, SetError> {
+        let opened: Vec<_> = paths.par_iter().map(|path| Package::open(path)).collect();
+        let mut packages = Vec::with_capacity(opened.len());
+        let mut problems = Vec::new();
+        for result in opened {
+            match result {
+                Ok(package) => packages.push(package),
+                Err(error) => problems.push(error),
+            }
+        }
+        if !problems.is_empty() {
+            problems.sort_by(|a, b| a.path.cmp(&b.path));
+            return Err(SetError::Packages { problems });
+        }
+        packages.sort_by(|a, b| a.nevra.cmp(&b.nevra).then_with(|| a.path.cmp(&b.path)));
+        let twin = packages.windows(2).find(|pair| {
+            let [a, b] = [&pair[0].nevra, &pair[1].nevra];
+            a.name == b.name && a.arch == b.arch
+        });
+        match twin {
+            // Kernels and keys may be installed beside each other; an image holds one of each.
+            Some(pair) => Err(SetError::Twice {
+                name: pair[0].nevra.name.clone(),
+                first: pair[0].path.clone(),
+                second: pair[1].path.clone(),
+            }),
+            None => Ok(Self { packages }),
+        }
+    }
+
+    pub fn packages(&self) -> &[Package] {
+        &self.packages
+    }
+
+    /// Unpacks every payload into `store`, or finds it there; all digests are checked.
+    ///
+    /// # Errors
+    /// Where payloads are malformed or their digests do not hold: all such packages are named.
+    pub fn contents(&self, store: &Store) -> Result<Contents, SetError> {
+        // The largest first, so that no core is left with a long one at the end.
+        let mut order: Vec<usize> = (0..self.packages.len()).collect();
+        order.sort_by_key(|&index| std::cmp::Reverse(self.packages[index].size));
+        let unpacked: Vec<_> = order
+            .par_iter()
+            .with_max_len(1)
+            .map(|&index| (index, payload::contents(&self.packages[index], store)))
+            .collect();
+        let mut contents = vec![Vec::new(); self.packages.len()];
+        let mut problems = Vec::new();
+        for (index, result) in unpacked {
+            match result {
+                Ok(blobs) => contents[index] = blobs,
+                Err(error) => problems.push(error),
+            }
+        }
+        if problems.is_empty() {
+            return Ok(contents);
+        }
+        problems.sort_by(|a, b| a.path.cmp(&b.path));
+        Err(SetError::Packages { problems })
+    }
+
+    /// The newest build time of its packages: the time of an image whose definition names none.
+    pub fn newest_build_time(&self) -> u32 {
+        self.packages
+            .iter()
+            .map(|package| package.build_time)
+            .max()
+            .unwrap_or(0)
+    }
+}

@@ -1,0 +1,132 @@
+//! A pack: the regular files of one package, unpacked once and kept.
+//!
+//! Layout: the contents one after the other; then the index, 52 bytes an entry (file number u32,
+//! offset u64, size u64, SHA-256); then the footer: number of entries u32, SHA-256 of the index,
+//! magic. Little-endian. A pack gets its name only when it is complete.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use tempfile::NamedTempFile;
+
+use super::{Blob, Digest, Store, StoreError};
+
+const MAGIC: &[u8; 8] = b"hwpack\0\x01";
+const ENTRY: usize = 4 + 8 + 8 + 32;
+const FOOTER: usize = 4 + 32 + 8;
+
+/// The contents of a package, by the number that its file list gives each file.
+#[derive(Debug, Clone)]
+pub struct Pack {
+    entries: Vec<(u32, Blob)>,
+}
+
+impl Pack {
+    /// Number of file and content, in the order in which they were written.
+    pub fn entries(&self) -> &[(u32, Blob)] {
+        &self.entries
+    }
+
+    /// Reads the index of a pack; `None` where the file is not a whole pack.
+    pub(super) fn open(file: File) -> io::Result<Option<Self>> {
+        let length = file.metadata()?.len();
+        let Some(index_end) = length.checked_sub(FOOTER as u64) else {
+            return Ok(None);
+        };
+        let mut footer = [0; FOOTER];
+        file.read_exact_at(&mut footer, index_end)?;
+        let count = u64::from(u32::from_le_bytes([footer[0], footer[1], footer[2], footer[3]]));
+        let Some(index_start) = index_end.checked_sub(count * ENTRY as u64) else {
+            return Ok(None);
+        };
+        if &footer[36..] != MAGIC {
+            return Ok(None);
+        }
+        let mut index = vec![0; usize::try_from(index_end - index_start).map_err(io::Error::other)?];
+        file.read_exact_at(&mut index, index_start)?;
+        if Digest::of(&index).0 != footer[4..36] {
+            return Ok(None);
+        }
+        let file = Arc::new(file);
+        let mut entries = Vec::with_capacity(index.len() / ENTRY);
+        for entry in index.chunks_exact(ENTRY) {
+            let mut words = [[0; 8]; 2];
+            words[0].copy_from_slice(&entry[4..12]);
+            words[1].copy_from_slice(&entry[12..20]);
+            let [offset, size] = words.map(u64::from_le_bytes);
+            if offset.checked_add(size).is_none_or(|end| end > index_start) {
+                return Ok(None);
+            }
+            let mut digest = [0; 32];
+            digest.copy_from_slice(&entry[20..]);
+            let number = u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
+            entries.push((
+                number,
+                Blob::from_pack(Arc::clone(&file), offset, size, Digest(digest)),
+            ));
+        }
+        Ok(Some(Self { entries }))
+    }
+}
+
+/// Writes a pack; dropped unfinished, it leaves nothing.
+pub struct PackWriter<'a> {
+    store: &'a Store,
+    out: BufWriter<NamedTempFile>,
+    index: Vec<u8>,
+    start: u64,
+    end: u64,
+}
+
+impl<'a> PackWriter<'a> {
+    pub(super) fn new(store: &'a Store) -> Result<Self, StoreError> {
+        Ok(Self {
+            store,
+            out: BufWriter::with_capacity(256 << 10, store.temporary()?),
+            index: Vec::new(),
+            start: 0,
+            end: 0,
+        })
+    }
+
+    /// Appends to the content of the current file.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn write(&mut self, piece: &[u8]) -> Result<(), StoreError> {
+        self.end += piece.len() as u64;
+        self.out
+            .write_all(piece)
+            .map_err(|error| self.store.failed(error))
+    }
+
+    /// Ends the current file: its number, and the SHA-256 of what was written for it.
+    pub fn end_file(&mut self, number: u32, sha256: Digest) {
+        self.index.extend(number.to_le_bytes());
+        self.index.extend(self.start.to_le_bytes());
+        self.index.extend((self.end - self.start).to_le_bytes());
+        self.index.extend(sha256.0);
+        self.start = self.end;
+    }
+
+    /// Completes the pack under `key`.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn finish(mut self, key: Digest) -> Result<Pack, StoreError> {
+        let count = u32::try_from(self.index.len() / ENTRY).unwrap_or(u32::MAX);
+        let footer = [&count.to_le_bytes()[..], &Digest::of(&self.index).0, MAGIC].concat();
+        let written = self
+            .out
+            .write_all(&self.index)
+            .and_then(|()| self.out.write_all(&footer));
+        written.map_err(|error| self.store.failed(error))?;
+        let file = self
+            .out
+            .into_inner()
+            .map_err(|error| self.store.failed(error.into_error()))?;
+        self.store.keep_pack(file, key)
+    }
+}

@@ -1,0 +1,7 @@
+//! What tests of the built program share with the crate's own tests.
+
+#[path = "../../src/testing.rs"]
+mod testing;
+
+#[allow(unused_imports)]
+pub use testing::*;
