@@ -77,6 +77,10 @@ pub fn definitions(
         match partition.size {
             Some(size) => {
                 let _ = write!(text, "SizeMinBytes={size}\nSizeMaxBytes={size}\n");
+                // Otherwise a new slot of /usr would be writable, and grown on every boot.
+                if kind.starts_with("usr") {
+                    text.push_str("ReadOnly=yes\n");
+                }
             }
             None => root.write(&mut text)?,
         }
@@ -151,8 +155,9 @@ mod tests {
         );
         assert_eq!(
             files[1].1,
-            "[Partition]\nType=usr\nLabel=os_1\nSizeMinBytes=1073741824\nSizeMaxBytes=1073741824\n"
+            "[Partition]\nType=usr\nLabel=os_1\nSizeMinBytes=1073741824\nSizeMaxBytes=1073741824\nReadOnly=yes\n"
         );
+        assert!(!files[0].1.contains("ReadOnly"));
         assert_eq!(
             files[3].1,
             "[Partition]\nType=root\nLabel=root\nFormat=ext4\nGrowFileSystem=yes\n\
