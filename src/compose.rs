@@ -6,13 +6,15 @@ mod initrd;
 mod kernel;
 mod outputs;
 mod system;
+mod workspace;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rayon::join;
 
 pub use error::ComposeError;
+pub use workspace::Unfinished;
 
 use crate::definition::Definition;
 use crate::definition::plan::{DiskFormat, ErofsCodec, Plan, RpmSource};
@@ -26,7 +28,7 @@ use crate::tree::path::TreePath;
 use crate::tree::seal;
 use boot::Boot;
 use kernel::Kernel;
-use outputs::Workspace;
+use workspace::Workspace;
 
 /// What a build is told beside its definition.
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ pub struct Request {
     /// `SOURCE_DATE_EPOCH`: no time of a package's file is later. By default, the newest build
     /// time of the set.
     pub newest: Option<i64>,
+    /// Tells whoever ends the program early what to remove.
+    pub unfinished: Unfinished,
 }
 
 /// What a build left behind.
@@ -75,7 +79,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     let plan = &definition.plan;
     outputs::check_plan(plan)?;
     let store = Store::open(&request.store)?;
-    let workspace = Workspace::new(&request.out, &plan.image.stem())?;
+    let workspace = Workspace::new(&request.out, &plan.image.stem(), &request.unfinished)?;
 
     let source = rpm_source(plan, request)?;
     let set = progress.stage(
@@ -251,9 +255,4 @@ fn slot_size(plan: &Plan, tree: &Tree) -> u64 {
         },
         |size| size.0,
     )
-}
-
-/// Opens `path` for reading and writing, made anew.
-fn create_new(path: &Path) -> std::io::Result<File> {
-    File::options().read(true).write(true).create_new(true).open(path)
 }

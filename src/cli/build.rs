@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use hullwright::compose::{self, Request};
+use hullwright::compose::{self, Request, Unfinished};
 use hullwright::definition;
 use hullwright::report::Progress;
 use hullwright::store::Store;
 use miette::{Context as _, IntoDiagnostic as _, Report};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// Build an image: RPMs in; ostree commit, sealed /usr, UKI and disks out
 #[derive(Debug, Args)]
@@ -61,7 +63,9 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
             None => Store::default_root()?,
         },
         newest: source_date_epoch()?,
+        unfinished: Unfinished::default(),
     };
+    remove_when_stopped(request.unfinished.clone())?;
     let progress = Progress::new(args.quiet);
     let built = compose::build(&definition, &request, &progress)?;
     if !args.quiet {
@@ -79,6 +83,18 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
         println!("Boot it: hullwright boot {}", built.directory.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ctrl-C and `kill` leave nothing behind.
+fn remove_when_stopped(unfinished: Unfinished) -> miette::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).into_diagnostic()?;
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            unfinished.remove();
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
 }
 
 /// See <https://reproducible-builds.org/specs/source-date-epoch/>.

@@ -91,6 +91,9 @@ pub enum ComposeError {
     #[error("the packages have no /usr")]
     #[diagnostic(help("this is no set that a system can be made of"))]
     NoUsr,
+    #[error("`{}` exists and is no output of this program: it has no manifest.json", path.display())]
+    #[diagnostic(help("move it away, or choose another directory with `--out DIR`"))]
+    Foreign { path: PathBuf },
     #[error("output directory `{}`: {source}", path.display())]
     #[diagnostic(help(
         "choose another directory with `--out DIR`, on a file system with room that you may write to"

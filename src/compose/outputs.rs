@@ -1,16 +1,12 @@
 //! What a build leaves: commit, UKI, disks, manifest; under their final names all at once.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
-
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-use tempfile::TempDir;
+use std::fs;
 
 use super::boot::Boot;
 use super::kernel::Kernel;
-use super::{ComposeError, SealedUsr, create_new, slot_size, wants_vhd};
+use super::workspace::{Workspace, output};
+use super::{ComposeError, SealedUsr, slot_size, wants_vhd};
 use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode};
 use crate::disk::{self, Contents, DiskDigests, DiskPlan, DiskSpec, Slots, Usr};
 use crate::formats::at::Content;
@@ -60,85 +56,6 @@ pub fn disk_spec(plan: &Plan, slot: u64) -> DiskSpec {
             Slots::A
         },
         min_root_size: plan.disk.root.minimum.0,
-    }
-}
-
-/// The directory in which outputs are made before they get their names; dropped, it is gone.
-pub struct Workspace {
-    directory: TempDir,
-    target: PathBuf,
-}
-
-impl Workspace {
-    pub fn new(out: &Path, stem: &str) -> Result<Self, ComposeError> {
-        let failed = |source| output(out, source);
-        fs::create_dir_all(out).map_err(failed)?;
-        let directory = tempfile::Builder::new()
-            .prefix(&format!(".{stem}."))
-            .tempdir_in(out)
-            .map_err(failed)?;
-        Ok(Self {
-            directory,
-            target: out.join(stem),
-        })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// A new file, open for reading and writing.
-    pub fn create(&self, name: &str) -> Result<File, ComposeError> {
-        let path = self.path(name);
-        create_new(&path).map_err(|source| output(&path, source))
-    }
-
-    pub fn size(&self, file: &File) -> Result<u64, ComposeError> {
-        let metadata = file
-            .metadata()
-            .map_err(|source| output(self.directory.path(), source))?;
-        Ok(metadata.len())
-    }
-
-    /// Names and sizes of its files, in order.
-    pub fn list(&self) -> Result<Vec<(String, u64)>, ComposeError> {
-        let read = || -> io::Result<_> {
-            let mut files = Vec::new();
-            for entry in fs::read_dir(self.directory.path())? {
-                let entry = entry?;
-                let metadata = entry.metadata()?;
-                if metadata.is_file() {
-                    files.push((entry.file_name().to_string_lossy().into_owned(), metadata.len()));
-                }
-            }
-            files.sort();
-            Ok(files)
-        };
-        read().map_err(|source| output(self.directory.path(), source))
-    }
-
-    /// Gives the directory its name; what had it before is replaced at the same moment.
-    pub fn publish(self) -> Result<PathBuf, ComposeError> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let Self { directory, target } = self;
-        let failed = |source| output(&target, source);
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).map_err(failed)?;
-        if fs::symlink_metadata(&target).is_ok() {
-            let exchange = RenameFlags::RENAME_EXCHANGE;
-            renameat2(AT_FDCWD, directory.path(), AT_FDCWD, &target, exchange)
-                .map_err(|errno| failed(errno.into()))?;
-            directory.close().map_err(failed)?;
-        } else {
-            fs::rename(directory.keep(), &target).map_err(failed)?;
-        }
-        Ok(target)
-    }
-}
-
-fn output(path: &Path, source: io::Error) -> ComposeError {
-    ComposeError::Output {
-        path: path.to_owned(),
-        source,
     }
 }
 
@@ -239,7 +156,7 @@ pub fn write_disks(
     };
     let data = sealed.size + sealed.verity_size + sizes.iter().map(|(_, size)| size).sum::<u64>();
     let copies = plan.outputs.formats.len().max(1) as u64;
-    disk::check_space(workspace.directory.path(), data.saturating_mul(copies))?;
+    disk::check_space(workspace.directory(), data.saturating_mul(copies))?;
 
     let raw_name = format!("{stem}.raw");
     let raw = workspace.create(&raw_name)?;
@@ -274,7 +191,7 @@ pub fn write_manifest(
     disks: &Disks,
     workspace: &Workspace,
 ) -> Result<(), ComposeError> {
-    let failed = |source| output(workspace.directory.path(), source);
+    let failed = |source| output(workspace.directory(), source);
     let stem = plan.image.stem();
     let files = [
         format!("{stem}.usr.erofs"),
@@ -340,7 +257,7 @@ pub fn write_manifest(
     let path = workspace.path("manifest.json");
     fs::write(&path, manifest.to_text()).map_err(|source| output(&path, source))?;
     let sums = [&files[..], &["manifest.json".to_owned()]].concat();
-    write_sums(workspace.directory.path(), &sums).map_err(failed)
+    write_sums(workspace.directory(), &sums).map_err(failed)
 }
 
 fn packages(set: &RpmSet) -> Vec<ManifestPackage> {
