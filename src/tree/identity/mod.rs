@@ -190,6 +190,9 @@ impl Builder {
         }
         for (file, request) in requests() {
             if let Request::Member { user, group } = request {
+                if !self.accounts.users.contains_key(user) {
+                    self.user(file, &Request::system_user(user))?;
+                }
                 if !self.accounts.groups.contains_key(group) {
                     self.group(file, group, None, None)?;
                 }
@@ -452,5 +455,88 @@ fn number_owners(tree: &mut Tree, accounts: &Accounts) -> Result<(), IdentityErr
             name,
             count,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(files: &[(&'static str, &'static str)]) -> Tree {
+        let mut tree = Tree::new(Meta::root(0o755, 0));
+        for (path, content) in files {
+            let node = Node::new(
+                Meta::root(0o644, 0),
+                Kind::file(content.as_bytes()),
+                Origin::Composer("test"),
+            );
+            tree.insert(&TreePath::literal(path), node).unwrap();
+        }
+        tree
+    }
+
+    fn read(tree: &Tree, path: &'static str) -> String {
+        text(tree, &TreePath::literal(path)).unwrap().unwrap_or_default()
+    }
+
+    const BASE: [(&str, &str); 3] = [
+        (
+            "/etc/passwd",
+            "root:x:0:0:root:/root:/bin/sh\nbase:x:6:6::/:/usr/sbin/nologin\n",
+        ),
+        ("/etc/group", "root:x:0:\nbase:x:6:\nutmp:x:43:\n"),
+        (
+            "/usr/lib/sysusers.d/pkg.conf",
+            "u drawn - \"Drawn\" /run\ng utmp -\nu fixed 999\nm base utmp\nm newcomer utmp\n",
+        ),
+    ];
+
+    #[test]
+    fn accounts_are_made_as_systemd_sysusers_makes_them() {
+        let mut tree = tree(&BASE);
+        let accounts = apply(&mut tree, 86_400).unwrap();
+        let uid = |name: &str| accounts.users[name].uid;
+        assert_eq!((uid("fixed"), uid("drawn"), uid("newcomer")), (999, 998, 997));
+        assert_eq!(accounts.groups["utmp"].gid, 43);
+        assert_eq!(accounts.groups["utmp"].members, ["base", "newcomer"]);
+        assert!(read(&tree, "/etc/passwd").contains("drawn:x:998:998:Drawn:/run:/usr/sbin/nologin\n"));
+        assert!(read(&tree, "/etc/shadow").contains("drawn:!*:1::::::\n"));
+    }
+
+    #[test]
+    fn every_number_is_fixed_by_a_line() {
+        let mut tree = tree(&BASE);
+        apply(&mut tree, 0).unwrap();
+        let lines = read(&tree, "/etc/sysusers.d/pkg.conf");
+        assert!(
+            lines.contains("u drawn 998 \"Drawn\" /run\ng utmp 43\nu fixed 999\n"),
+            "{lines}"
+        );
+        let others = read(&tree, ACCOUNTS_FILE);
+        assert!(others.contains("u base 6:6 - / /usr/sbin/nologin\n"), "{others}");
+        assert!(!others.contains("drawn") && !others.contains("fixed"), "{others}");
+        // What was written gives the same accounts again.
+        let passwd = read(&tree, "/etc/passwd");
+        apply(&mut tree, 0).unwrap();
+        assert_eq!(read(&tree, "/etc/passwd"), passwd);
+    }
+
+    #[test]
+    fn owners_need_an_account_and_numbers_one_owner() {
+        let mut unowned = tree(&BASE);
+        let path = TreePath::literal("/etc/passwd");
+        unowned.get_mut(&path).unwrap().meta.user = Some("nobody-knows".into());
+        let error = apply(&mut unowned, 0).unwrap_err().to_string();
+        assert!(
+            error.starts_with("`/etc/passwd` belongs to user `nobody-knows`"),
+            "{error}"
+        );
+
+        let mut clash = tree(&[BASE[0], BASE[1], ("/usr/lib/sysusers.d/x.conf", "u other 6\n")]);
+        let error = apply(&mut clash, 0).unwrap_err().to_string();
+        assert!(
+            error.contains("wants number 6 for user `other`, but `base` has it"),
+            "{error}"
+        );
     }
 }

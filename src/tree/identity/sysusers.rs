@@ -25,6 +25,21 @@ pub enum Request {
     Range,
 }
 
+impl Request {
+    /// A user without wishes, as a membership of an unknown one makes.
+    pub fn system_user(name: &str) -> Self {
+        Self::User {
+            name: name.to_owned(),
+            uid: None,
+            group: None,
+            gecos: String::new(),
+            home: "/".to_owned(),
+            shell: "/usr/sbin/nologin".to_owned(),
+            locked: false,
+        }
+    }
+}
+
 /// A group by number or name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupRef {
