@@ -3,6 +3,7 @@
 use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
+use sha3::{Sha3_256, Sha3_512};
 
 use super::error::Problem;
 use super::files::DigestAlgorithm;
@@ -18,6 +19,8 @@ pub enum Hasher {
     Sha256(Sha256),
     Sha384(Sha384),
     Sha512(Sha512),
+    Sha3_256(Sha3_256),
+    Sha3_512(Sha3_512),
 }
 
 impl Hasher {
@@ -29,6 +32,8 @@ impl Hasher {
             DigestAlgorithm::Sha256 => Self::Sha256(Sha256::new()),
             DigestAlgorithm::Sha384 => Self::Sha384(Sha384::new()),
             DigestAlgorithm::Sha512 => Self::Sha512(Sha512::new()),
+            DigestAlgorithm::Sha3_256 => Self::Sha3_256(Sha3_256::new()),
+            DigestAlgorithm::Sha3_512 => Self::Sha3_512(Sha3_512::new()),
         }
     }
 
@@ -40,6 +45,8 @@ impl Hasher {
             Self::Sha256(hasher) => hasher.update(bytes),
             Self::Sha384(hasher) => hasher.update(bytes),
             Self::Sha512(hasher) => hasher.update(bytes),
+            Self::Sha3_256(hasher) => hasher.update(bytes),
+            Self::Sha3_512(hasher) => hasher.update(bytes),
         }
     }
 
@@ -52,6 +59,8 @@ impl Hasher {
             Self::Sha256(hasher) => hex(&hasher.finalize()),
             Self::Sha384(hasher) => hex(&hasher.finalize()),
             Self::Sha512(hasher) => hex(&hasher.finalize()),
+            Self::Sha3_256(hasher) => hex(&hasher.finalize()),
+            Self::Sha3_512(hasher) => hex(&hasher.finalize()),
         }
     }
 }
@@ -76,6 +85,14 @@ pub fn check_header(preamble: &Preamble) -> Result<(), Problem> {
         Ok(value.map(|value| value.escape_ascii().to_string()))
     };
     let raw = preamble.header.raw();
+    if let Some(expected) = text(signature::SHA3_256)? {
+        compare(
+            "header's SHA3-256",
+            &hex(&Sha3_256::digest(raw)),
+            claims,
+            &expected,
+        )?;
+    }
     if let Some(expected) = text(signature::SHA256)? {
         compare("header's SHA-256", &hex(&Sha256::digest(raw)), claims, &expected)?;
     }
@@ -88,7 +105,7 @@ pub fn check_header(preamble: &Preamble) -> Result<(), Problem> {
 /// Hashes a compressed payload while it passes, for every digest that the package claims of it.
 pub struct PayloadCheck {
     /// Of the payload as it stands in the file.
-    payload: Option<(Hasher, String)>,
+    payload: Vec<(Hasher, String)>,
     /// Of header and payload.
     md5: Option<(Md5, String)>,
     length: u64,
@@ -105,18 +122,23 @@ impl PayloadCheck {
             ..
         } = preamble;
         let number = header.u32(tag::PAYLOADDIGESTALGO)?.unwrap_or(8);
-        let payload = match header.string(tag::PAYLOADDIGEST)? {
-            Some(expected) => {
+        let claims = [
+            (tag::PAYLOADDIGEST, number),
+            (tag::PAYLOADSHA512, 10),
+            (tag::PAYLOADSHA3_256, 12),
+        ];
+        let mut payload = Vec::new();
+        for (tag, number) in claims {
+            if let Some(expected) = header.string(tag)? {
                 let algorithm = DigestAlgorithm::from_number(number);
                 let algorithm = algorithm.ok_or(Problem::NoDigest("its payload (unknown algorithm)"))?;
-                Some((Hasher::new(algorithm), expected.escape_ascii().to_string()))
+                payload.push((Hasher::new(algorithm), expected.escape_ascii().to_string()));
             }
-            None => None,
-        };
+        }
         let md5 = sig
             .binary(signature::MD5)?
             .map(|expected| (Md5::new_with_prefix(header.raw()), hex(expected)));
-        if payload.is_none() && md5.is_none() {
+        if payload.is_empty() && md5.is_none() {
             return Err(Problem::NoDigest("its payload"));
         }
         let size = sig.u32(signature::SIZE)?.map(u64::from);
@@ -132,7 +154,7 @@ impl PayloadCheck {
 
     pub fn update(&mut self, bytes: &[u8]) {
         self.length += bytes.len() as u64;
-        if let Some((hasher, _)) = &mut self.payload {
+        for (hasher, _) in &mut self.payload {
             hasher.update(bytes);
         }
         if let Some((hasher, _)) = &mut self.md5 {
@@ -150,7 +172,7 @@ impl PayloadCheck {
             let (found, expected) = (self.length.to_string(), expected.to_string());
             return compare("payload's length in bytes", &found, claims, &expected);
         }
-        if let Some((hasher, expected)) = self.payload {
+        for (hasher, expected) in self.payload {
             compare("payload's digest", &hasher.finish(), "its header", &expected)?;
         }
         if let Some((hasher, expected)) = self.md5 {

@@ -54,7 +54,7 @@ pub struct FileDigest {
     pub hex: String,
 }
 
-/// Algorithms of file and payload digests, by their OpenPGP numbers (RFC 4880, 9.4).
+/// Algorithms of file and payload digests, by their OpenPGP numbers (RFC 9580, 9.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DigestAlgorithm {
     Md5,
@@ -63,6 +63,8 @@ pub enum DigestAlgorithm {
     Sha384,
     Sha512,
     Sha224,
+    Sha3_256,
+    Sha3_512,
 }
 
 impl DigestAlgorithm {
@@ -75,6 +77,8 @@ impl DigestAlgorithm {
             9 => Self::Sha384,
             10 => Self::Sha512,
             11 => Self::Sha224,
+            12 => Self::Sha3_256,
+            14 => Self::Sha3_512,
             _ => return None,
         })
     }
@@ -85,9 +89,9 @@ impl DigestAlgorithm {
             Self::Md5 => 32,
             Self::Sha1 => 40,
             Self::Sha224 => 56,
-            Self::Sha256 => 64,
+            Self::Sha256 | Self::Sha3_256 => 64,
             Self::Sha384 => 96,
-            Self::Sha512 => 128,
+            Self::Sha512 | Self::Sha3_512 => 128,
         }
     }
 }

@@ -9,6 +9,7 @@ mod nevra;
 mod package;
 mod payload;
 mod set;
+pub mod signature;
 
 pub use error::{Error, Problem};
 pub use evr::compare_versions;

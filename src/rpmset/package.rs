@@ -1,7 +1,7 @@
 //! One package of the set.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -60,6 +60,26 @@ impl Package {
             preamble,
             files,
         })
+    }
+
+    /// Holds the payload, as it stands in the file, against every digest that the package claims of it.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or a digest does not hold.
+    pub fn check_payload(&self) -> Result<(), Error> {
+        let check = || -> Result<(), Problem> {
+            let mut file = File::open(&self.path)?;
+            file.seek(SeekFrom::Start(self.preamble.header_range.end))?;
+            let mut check = digests::PayloadCheck::new(&self.preamble)?;
+            let mut buffer = vec![0; 128 << 10];
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => return check.finish(),
+                    count => check.update(&buffer[..count]),
+                }
+            }
+        };
+        check().map_err(|problem| problem.at(&self.path))
     }
 
     /// The digest of the compressed payload that the header claims, in hexadecimal.

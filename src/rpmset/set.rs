@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::error::Error;
+use super::signature::Untrusted;
 use super::{Lock, LockError, Package, payload};
 use crate::store::{Blob, Store};
 
@@ -35,6 +36,17 @@ pub enum SetError {
     Packages {
         #[related]
         problems: Vec<Error>,
+    },
+    #[error("no key is listed that packages may be signed by")]
+    #[diagnostic(help(
+        "name the files of the distribution's public keys as `keys = [\"…\"]` under `[rpms]`, or with `--key FILE`; \
+         a package that may come unsigned gets an entry under `[[rpms.unsigned]]`"
+    ))]
+    NoKeys,
+    #[error("the set is not to be trusted: {} problems with its signatures", problems.len())]
+    Untrusted {
+        #[related]
+        problems: Vec<Untrusted>,
     },
     #[error("`{}` is not the package that the lock file names: its {what} is {found}, locked is {locked}", path.display())]
     #[diagnostic(help("fetch the locked file again, or lock the set anew with `hullwright lock`"))]

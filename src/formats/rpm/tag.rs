@@ -87,6 +87,8 @@ tags! {
     PAYLOADDIGESTALGO = 5093;
     MODULARITYLABEL = 5096;
     PAYLOADDIGESTALT = 5097;
+    PAYLOADSHA512 = 5121;
+    PAYLOADSHA3_256 = 5123;
 }
 
 /// Tags of the signature header. They share numbers with tags of the main header.
