@@ -22,6 +22,7 @@ use crate::disk::{self, derive_uuid, usr};
 use crate::formats::{erofs, verity};
 use crate::report::Progress;
 use crate::rpmset::RpmSet;
+use crate::rpmset::signature::{Checked, Exception, Keyring, Policy};
 use crate::store::{Digest, Store, hex};
 use crate::tree::Tree;
 use crate::tree::path::TreePath;
@@ -87,6 +88,25 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         || RpmSet::load(&source).map_err(ComposeError::from),
         |set| format!("{} packages", set.packages().len()),
     )?;
+    let trust = progress.stage(
+        "check signatures",
+        || check_signatures(plan, request, &set),
+        |trust| {
+            let excepted = trust.iter().filter(|checked| checked.excepted.is_some()).count();
+            match excepted {
+                0 => format!("{} packages signed", trust.len()),
+                _ => format!("{} packages signed, {excepted} excepted", trust.len() - excepted),
+            }
+        },
+    )?;
+    for (package, checked) in set.packages().iter().zip(&trust) {
+        if let Some(reason) = &checked.excepted {
+            progress.note(&format!(
+                "{}: taken on trust, {}: {reason}",
+                package.nevra, checked.verdict
+            ));
+        }
+    }
     system::check_set(definition, &set)?;
     let kernel_package = kernel::find_package(plan, &set)?;
     let contents = progress.stage(
@@ -171,7 +191,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         "write the manifest",
         || {
             outputs::write_manifest(
-                plan, &set, &kernel, &initrd, &cmdline, &commit, &sealed, &disks, &workspace,
+                plan, &set, &trust, &kernel, &initrd, &cmdline, &commit, &sealed, &disks, &workspace,
             )
         },
         |()| String::new(),
@@ -194,6 +214,18 @@ fn rpm_source(plan: &Plan, request: &Request) -> Result<PathBuf, ComposeError> {
         (None, Some(RpmSource::Lock(path) | RpmSource::Directory(path))) => Ok(path.as_path().to_owned()),
         (None, None) => Err(ComposeError::NoRpms),
     }
+}
+
+fn check_signatures(plan: &Plan, request: &Request, set: &RpmSet) -> Result<Vec<Checked>, ComposeError> {
+    let listed = plan.rpms.keys.iter().map(|key| key.as_path().to_owned());
+    let keys: Vec<_> = listed.chain(request.keys.iter().cloned()).collect();
+    let exceptions = plan.rpms.unsigned.iter().map(|exception| Exception {
+        package: exception.package.clone(),
+        reason: exception.reason.as_str().to_owned(),
+    });
+    let exceptions: Vec<_> = exceptions.collect();
+    let keyring = Keyring::read(&keys)?;
+    Ok(set.verify_signatures(&keyring, &Policy::default(), &exceptions)?)
 }
 
 /// Writes `/usr` as an erofs and its hash tree. Salt and UUIDs derive from what they seal.

@@ -3,6 +3,7 @@
 pub mod boot;
 mod build;
 mod lock;
+mod rpm;
 mod show;
 
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ enum Command {
     Build(build::BuildArgs),
     Boot(boot::BootArgs),
     Lock(lock::LockArgs),
+    Rpm(rpm::RpmArgs),
     Show(show::Args),
 }
 
@@ -36,6 +38,7 @@ impl Cli {
             Command::Build(args) => build::run(&args),
             Command::Boot(args) => boot::run(args),
             Command::Lock(args) => lock::run(&args),
+            Command::Rpm(args) => rpm::run(&args),
             Command::Show(args) => show::run(&args),
         }
     }

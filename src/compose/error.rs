@@ -10,6 +10,7 @@ use crate::formats::uki::UkiError;
 use crate::formats::verity::VerityError;
 use crate::initrd::InitrdError;
 use crate::rpmset::SetError;
+use crate::rpmset::signature::SignatureError;
 use crate::store::StoreError;
 use crate::tree::TreeError;
 use crate::tree::depmod::DepmodError;
@@ -108,6 +109,9 @@ pub enum ComposeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Set(#[from] SetError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Keys(#[from] SignatureError),
     #[error(transparent)]
     #[diagnostic(transparent)]
     Store(#[from] StoreError),

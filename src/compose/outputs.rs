@@ -20,6 +20,7 @@ use crate::report::{
     file_digest, write_sums,
 };
 use crate::rpmset::RpmSet;
+use crate::rpmset::signature::{Checked, Verdict};
 use crate::store::{Digest, hex};
 use crate::tree::Tree;
 
@@ -183,6 +184,7 @@ pub fn write_disks(
 pub fn write_manifest(
     plan: &Plan,
     set: &RpmSet,
+    trust: &[Checked],
     kernel: &Kernel,
     initrd: &Initrd,
     cmdline: &str,
@@ -252,7 +254,7 @@ pub fn write_manifest(
             })
             .collect(),
         outputs,
-        packages: packages(set),
+        packages: packages(set, trust),
     };
     let path = workspace.path("manifest.json");
     fs::write(&path, manifest.to_text()).map_err(|source| output(&path, source))?;
@@ -260,9 +262,9 @@ pub fn write_manifest(
     write_sums(workspace.directory(), &sums).map_err(failed)
 }
 
-fn packages(set: &RpmSet) -> Vec<ManifestPackage> {
+fn packages(set: &RpmSet, trust: &[Checked]) -> Vec<ManifestPackage> {
     use crate::formats::rpm::tag;
-    let describe = |package: &crate::rpmset::Package| {
+    let describe = |(package, checked): (&crate::rpmset::Package, &Checked)| {
         let header = &package.preamble.header;
         let text = |tag| {
             header
@@ -279,13 +281,16 @@ fn packages(set: &RpmSet) -> Vec<ManifestPackage> {
             sha256: package.sha256,
             header_sha256: Digest::of(header.raw()),
             payload_digest: package.claimed_payload_digest(),
-            signed_by: None,
+            signed_by: match &checked.verdict {
+                Verdict::Signed { signer, .. } => Some(signer.fingerprint.clone()),
+                _ => None,
+            },
             build_time: package.build_time,
             license: text(tag::LICENSE),
             source: text(tag::SOURCERPM),
         }
     };
-    set.packages().iter().map(describe).collect()
+    set.packages().iter().zip(trust).map(describe).collect()
 }
 
 /// Writes what was measured, which differs from build to build.

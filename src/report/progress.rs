@@ -77,6 +77,12 @@ impl Progress {
         Ok(outcome)
     }
 
+    /// Tells people what they must not overlook, even where stages are not shown.
+    pub fn note(&self, text: &str) {
+        // As for stages.
+        let _ = writeln!(io::stderr(), "note: {text}");
+    }
+
     /// The stages that have ended, in the order of their ends.
     pub fn stages(&self) -> Vec<Stage> {
         self.stages

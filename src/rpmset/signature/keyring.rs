@@ -156,7 +156,8 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Vec<SignedPublicKey>, S
                     .find(END)
                     .ok_or_else(|| malformed("an armored block has no end".to_owned()))?;
                 let end = block[end..].find('\n').map_or(block.len(), |line| end + line + 1);
-                let options = DearmorOptions::new().set_limit(block.len()).enable_crc24_check();
+                // The checksum at the block's end is not looked at (RFC 9580, 6.1): self-signatures tell more.
+                let options = DearmorOptions::new().set_limit(block.len());
                 let (certificates, _) =
                     SignedPublicKey::from_armor_many_buf_with_options(&block.as_bytes()[..end], options)
                         .map_err(failed)?;

@@ -1,1 +1,6 @@
+//! Signatures made here over packages made here; what real packages come to is in `real`.
 
+mod fixture;
+mod keys;
+mod packages;
+mod real;
