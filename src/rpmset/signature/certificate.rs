@@ -309,3 +309,27 @@ fn shown(user_id: &[u8]) -> String {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use pgp::crypto::public_key::PublicKeyAlgorithm;
+
+    use super::*;
+
+    #[test]
+    fn short_keys_are_seen() {
+        for (bits, expected) in [
+            (768_u16, Some(768)),
+            (1023, Some(1023)),
+            (1024, None),
+            (2048, None),
+        ] {
+            let mut modulus = vec![0xff; usize::from(bits).div_ceil(8)];
+            modulus[0] >>= (8 - bits % 8) % 8;
+            let exponent = [0, 17, 1, 0, 1];
+            let bytes = [&bits.to_be_bytes()[..], &modulus, &exponent].concat();
+            let params = PublicParams::try_from_reader(PublicKeyAlgorithm::RSA, None, &bytes[..]).unwrap();
+            assert_eq!(short_bits(&params), expected, "{bits}");
+        }
+    }
+}

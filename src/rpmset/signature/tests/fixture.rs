@@ -113,7 +113,17 @@ impl Make {
 
     /// The packet, signed over `data`.
     pub fn sign(&self, key: &impl SigningKey, data: &[u8]) -> Vec<u8> {
-        packet(&self.config(key).sign(key, &Password::empty(), data).unwrap())
+        let config = self.config(key);
+        if !self.v3 {
+            return packet(&config.sign(key, &Password::empty(), data).unwrap());
+        }
+        // Nothing makes these any more.
+        let mut hasher = self.hash.new_hasher().unwrap();
+        hasher.update(data);
+        config.hash_signature_data(&mut hasher).unwrap();
+        let hash = hasher.finalize();
+        let signed = key.sign(&Password::empty(), self.hash, &hash).unwrap();
+        packet(&Signature::from_config(config, [hash[0], hash[1]], signed).unwrap())
     }
 }
 

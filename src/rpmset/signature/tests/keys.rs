@@ -155,15 +155,6 @@ fn subkeys_need_a_binding_from_both_sides() {
 }
 
 #[test]
-fn short_keys_are_refused() {
-    let secret = key(KeyType::Rsa(1024), KeyVersion::V4);
-    assert_eq!(fault(&secret, &[secret.to_public_key()], BORN + 5, false), None);
-    let secret = key(KeyType::Rsa(768), KeyVersion::V4);
-    let found = fault(&secret, &[secret.to_public_key()], BORN + 5, false);
-    assert_eq!(found, Some(Fault::Short(768)));
-}
-
-#[test]
 fn files_of_keys_are_read_in_every_form() {
     let (one, two) = (ed25519(), key(KeyType::Ed25519, KeyVersion::V6));
     let armor = |secret: &SignedSecretKey| secret.to_public_key().to_armored_string(None.into()).unwrap();
