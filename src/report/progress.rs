@@ -24,7 +24,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// With `quiet`, nothing is shown.
+    /// With `quiet`, no stages are shown.
     pub fn new(quiet: bool) -> Self {
         Self {
             terminal: io::stderr().is_terminal(),
@@ -77,10 +77,9 @@ impl Progress {
         Ok(outcome)
     }
 
-    /// Tells people what they must not overlook, even where stages are not shown.
-    pub fn note(&self, text: &str) {
-        // As for stages.
-        let _ = writeln!(io::stderr(), "note: {text}");
+    /// Says what the build does all the same, and what people should know. Shown even with `quiet`.
+    pub fn warn(&self, text: &str) {
+        let _ = writeln!(io::stderr(), "warning: {text}");
     }
 
     /// The stages that have ended, in the order of their ends.
