@@ -1,0 +1,10 @@
+//! What the built program leaves, held against independent tools; and what it refuses.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod disk;
+mod manifest;
+mod run;
+mod sealed;
+#[path = "../support/mod.rs"]
+mod support;
