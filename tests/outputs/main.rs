@@ -4,6 +4,11 @@
 
 mod disk;
 mod manifest;
+mod real_rpms;
+mod refused_packages;
+mod refused_plans;
+mod reproducible;
+mod rpms;
 mod run;
 mod sealed;
 #[path = "../support/mod.rs"]
