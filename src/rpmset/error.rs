@@ -13,7 +13,7 @@ use crate::store::StoreError;
 #[error("{}: {problem}", path.display())]
 pub struct Error {
     pub path: PathBuf,
-    #[source]
+    // No `source`: its words are in the message, and would be said twice.
     pub problem: Problem,
 }
 

@@ -21,7 +21,7 @@ pub enum MergeError {
         second_what: String,
     },
     #[error("{package}: `{path}` lies behind `{obstacle}`, which is {what}")]
-    #[diagnostic(help("RPM could not install this either: take another version of the package"))]
+    #[diagnostic(help("take another version of the package, or of the one that brings the obstacle"))]
     Blocked {
         package: String,
         path: TreePath,
@@ -176,9 +176,15 @@ impl<'a> Merger<'a> {
         let mut links = 0;
         let mut done = TreePath::root();
         let mut todo: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
+        let mut link = TreePath::root();
         while let Some(name) = todo.pop() {
             if name == b".." {
-                done = done.parent().unwrap_or_else(TreePath::root);
+                // Only links have such components. A system would stay at its root; no honest
+                // package counts on that, and a dishonest one hopes for more.
+                done = done.parent().ok_or_else(|| {
+                    let what = "a symbolic link that leads out of the image's root";
+                    (link.clone(), what.to_owned())
+                })?;
                 continue;
             }
             let next = done.join_name(&name);
@@ -192,6 +198,7 @@ impl<'a> Merger<'a> {
                     if target.starts_with(b"/") {
                         done = TreePath::root();
                     }
+                    link = next;
                     let parts = target.split(|&b| b == b'/').rev();
                     todo.extend(
                         parts

@@ -39,6 +39,11 @@ pub fn said(output: &Output) -> String {
     )
 }
 
+/// The store of the sample image's build, where its packages lie unpacked.
+pub fn sample_store() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("sample-image/store")
+}
+
 /// The output directory `<id>_<version>` of the sample image; `None` (said as a skip) without the
 /// sample RPMs. Built by the first test that asks, after any change of the program, the
 /// definitions or the set.

@@ -1,0 +1,15 @@
+//! What the built program leaves, held against independent tools; and what it refuses.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod disk;
+mod manifest;
+mod real_rpms;
+mod refused_packages;
+mod refused_plans;
+mod reproducible;
+mod rpms;
+mod run;
+mod sealed;
+#[path = "../support/mod.rs"]
+mod support;
