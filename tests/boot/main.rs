@@ -1,0 +1,12 @@
+//! Booting the sample image: what a machine is after its first boot and its second, and that a
+//! damaged one does not come up. One machine at a time, since emulated ones take minutes.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod buses;
+mod damage;
+mod first_boot;
+mod lab;
