@@ -46,7 +46,7 @@ pub enum SetError {
          a package that may come unsigned gets an entry under `[[rpms.unsigned]]`"
     ))]
     NoKeys,
-    #[error("the set is not to be trusted: {} problems with its signatures", problems.len())]
+    #[error("the set is not to be trusted: its signatures do not suffice")]
     Untrusted {
         #[related]
         problems: Vec<Untrusted>,

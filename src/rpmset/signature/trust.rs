@@ -1,7 +1,7 @@
 //! The verdict on a whole set: every package signed by a listed key, or excepted by name.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 
 use rayon::prelude::*;
 
@@ -24,12 +24,17 @@ pub struct Checked {
     pub excepted: Option<String>,
 }
 
-/// Why a set's signatures do not suffice.
+/// Why a set's signatures do not suffice. Packages are named by their files.
 #[derive(Debug, thiserror::Error)]
 pub enum Untrusted {
-    #[error("{}: {verdict}", path.display())]
+    #[error("{} not signed: {}", counted(files), files.join(", "))]
+    Unsigned { files: Vec<String> },
+    #[error("{} signed by key {key_ids}, which is not listed: {}", counted(files), files.join(", "))]
+    Unknown { key_ids: String, files: Vec<String> },
+    /// Of the other kinds of verdict.
+    #[error("{file}: {verdict}")]
     Package {
-        path: PathBuf,
+        file: String,
         name: String,
         verdict: Box<Verdict>,
     },
@@ -41,28 +46,32 @@ pub enum Untrusted {
     },
 }
 
+fn counted(files: &[String]) -> String {
+    match files.len() {
+        1 => "1 package is".to_owned(),
+        count => format!("{count} packages are"),
+    }
+}
+
 impl miette::Diagnostic for Untrusted {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         let exception = |name: &str| {
-            format!("add to the definition: [[rpms.unsigned]] package = \"{name}\", reason = \"…\"")
+            format!("an entry in the definition: [[rpms.unsigned]] package = \"{name}\", reason = \"…\"")
         };
         let help = match self {
             Self::Idle { .. } => "remove its entry under `[[rpms.unsigned]]`".to_owned(),
+            Self::Unsigned { .. } => format!(
+                "fetch signed builds; to take one as it is, give it {}",
+                exception("NAME")
+            ),
+            Self::Unknown { .. } => format!(
+                "list the key's file under `rpms.keys` or after `--key`, once you know whose it is; to take a \
+                 package without, give it {}",
+                exception("NAME")
+            ),
             Self::Package { name, verdict, .. } => match verdict.as_ref() {
-                Verdict::Signed { .. } => return None,
-                Verdict::Unsigned => {
-                    format!(
-                        "fetch a signed build of it; or, to take it as it is, {}",
-                        exception(name)
-                    )
-                }
-                Verdict::Unknown { .. } => format!(
-                    "list the key's file under `rpms.keys` or after `--key`, once you know whose it is; or, to \
-                     take the package without, {}",
-                    exception(name)
-                ),
                 Verdict::Weak { .. } => format!(
-                    "fetch a build of it signed over SHA-256 or better; or, to take it as if unsigned, {}",
+                    "fetch a build of it signed over SHA-256 or better; to take it as if unsigned, give it {}",
                     exception(name)
                 ),
                 Verdict::Bad { fault, .. } => match fault {
@@ -75,6 +84,7 @@ impl miette::Diagnostic for Untrusted {
                     }
                     _ => "fetch a newer build of it, or the newest form of the key from its owner".to_owned(),
                 },
+                _ => return None,
             },
         };
         Some(Box::new(help))
@@ -106,6 +116,8 @@ impl RpmSet {
             .map(|package| verify(package, keyring, policy))
             .collect();
         let mut problems = Vec::new();
+        let mut unsigned = Vec::new();
+        let mut unknown: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut unread = Vec::new();
         let mut checked = Vec::with_capacity(verdicts.len());
         let mut used = vec![false; exceptions.len()];
@@ -125,12 +137,20 @@ impl RpmSet {
                 Verdict::Unsigned | Verdict::Unknown { .. } | Verdict::Weak { .. } if number.is_some() => {
                     number
                 }
-                _ => {
-                    problems.push(Untrusted::Package {
-                        path: package.path.clone(),
-                        name: package.nevra.name.clone(),
-                        verdict: Box::new(verdict),
-                    });
+                verdict => {
+                    let file = package.path.file_name().unwrap_or_default();
+                    let file = file.to_string_lossy().into_owned();
+                    match verdict {
+                        Verdict::Unsigned => unsigned.push(file),
+                        Verdict::Unknown { key_ids } => {
+                            unknown.entry(key_ids.join(" and ")).or_default().push(file);
+                        }
+                        _ => problems.push(Untrusted::Package {
+                            file,
+                            name: package.nevra.name.clone(),
+                            verdict: Box::new(verdict),
+                        }),
+                    }
                     // What is wrong with it is said; that its exception does not help is no further news.
                     number.into_iter().for_each(|number| used[number] = true);
                     continue;
@@ -147,6 +167,11 @@ impl RpmSet {
         if !unread.is_empty() {
             return Err(SetError::Packages { problems: unread });
         }
+        if !unsigned.is_empty() {
+            problems.push(Untrusted::Unsigned { files: unsigned });
+        }
+        let strangers = unknown.into_iter();
+        problems.extend(strangers.map(|(key_ids, files)| Untrusted::Unknown { key_ids, files }));
         for (exception, _) in exceptions.iter().zip(used).filter(|(_, used)| !used) {
             let mut packages = self.packages().iter();
             let there = packages.any(|package| package.nevra.name == exception.package);
