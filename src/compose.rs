@@ -20,7 +20,7 @@ use crate::definition::Definition;
 use crate::definition::plan::{DiskFormat, ErofsCodec, Plan, RpmSource};
 use crate::disk::{self, derive_uuid, usr};
 use crate::formats::{erofs, verity};
-use crate::report::Progress;
+use crate::report::{ManifestScriptlets, Progress};
 use crate::rpmset::RpmSet;
 use crate::rpmset::signature::{Checked, Exception, Keyring, Policy};
 use crate::store::{Digest, Store, hex};
@@ -108,6 +108,10 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         }
     }
     system::check_set(definition, &set)?;
+    let scriptlets = outputs::scriptlets(&set);
+    if !scriptlets.is_empty() {
+        progress.note(&scriptlets_note(&scriptlets));
+    }
     let kernel_package = kernel::find_package(plan, &set)?;
     let contents = progress.stage(
         "unpack and verify",
@@ -206,6 +210,26 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         paths: tree.walk().count(),
         outputs,
     })
+}
+
+/// What is said of scriptlets that are not run: some packages by name, the manifest has them all.
+fn scriptlets_note(packages: &[ManifestScriptlets]) -> String {
+    const NAMED: usize = 5;
+    let named: Vec<_> = packages
+        .iter()
+        .take(NAMED)
+        .map(|package| format!("{} ({})", package.package, package.kinds.join(", ")))
+        .collect();
+    let more = match packages.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    format!(
+        "scriptlets are not run in this version; {} of the packages have some: {}{more}. What they would do must come \
+         from the definition. manifest.json names all, as `scriptlets_not_run`",
+        packages.len(),
+        named.join("; ")
+    )
 }
 
 fn rpm_source(plan: &Plan, request: &Request) -> Result<PathBuf, ComposeError> {

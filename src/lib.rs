@@ -10,6 +10,7 @@ pub mod disk;
 pub mod formats;
 pub mod initrd;
 pub mod ostree;
+pub mod path;
 pub mod report;
 pub mod rpmset;
 pub mod store;

@@ -4,9 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-fn main() -> miette::Result<ExitCode> {
+fn main() -> ExitCode {
     raise_file_limit();
-    cli::Cli::parse().run()
+    cli::Cli::parse().run().unwrap_or_else(|report| {
+        cli::report::error(report.as_ref());
+        ExitCode::FAILURE
+    })
 }
 
 /// A set of packages is read from as many files as it has packages.

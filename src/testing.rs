@@ -12,18 +12,23 @@ use std::path::{Path, PathBuf};
 /// The program `name`: of the unpacked newer tools (`$HULLWRIGHT_TRIXIE_TOOLS/bin`) if they have it, else of `PATH`
 /// and the directories of system programs. `None` is reported as a skipped test.
 pub fn tool(name: &str) -> Option<PathBuf> {
-    let newer = trixie_tools().map(|prefix| prefix.join("bin"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = newer
-        .into_iter()
-        .chain(std::env::split_paths(&path))
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|directory| directory.join(name))
-        .find(|candidate| candidate.is_file());
+    let found = find(name);
     if found.is_none() {
         skip(&format!("{name} is missing"));
     }
     found
+}
+
+/// As [`tool`], and nothing is reported.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let newer = trixie_tools().map(|prefix| prefix.join("bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    newer
+        .into_iter()
+        .chain(std::env::split_paths(&path))
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
 }
 
 /// Reports that the running test is skipped: on stderr, and in the file that `HULLWRIGHT_SKIPS` names, since the

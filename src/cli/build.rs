@@ -1,16 +1,20 @@
 //! `hullwright build`
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use hullwright::compose::{self, Request, Unfinished};
-use hullwright::definition;
+use hullwright::compose::{self, Built, Request, Unfinished};
+use hullwright::definition::{self, Definition};
 use hullwright::report::Progress;
 use hullwright::store::Store;
-use miette::{Context as _, IntoDiagnostic as _, Report};
+use indicatif::HumanBytes;
+use miette::{Context as _, IntoDiagnostic as _};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use super::report;
 
 /// Build an image: RPMs in; ostree commit, sealed /usr, UKI and disks out
 #[derive(Debug, Args)]
@@ -51,9 +55,7 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
         .build_global()
         .into_diagnostic()?;
     let definition = definition::load(&args.definition)?;
-    for warning in &definition.warnings {
-        eprintln!("{:?}", Report::new(warning.clone()));
-    }
+    definition.warnings.iter().for_each(report::warning);
     let request = Request {
         rpms: args.rpms.clone(),
         keys: args.keys.clone(),
@@ -69,20 +71,28 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
     let progress = Progress::new(args.quiet);
     let built = compose::build(&definition, &request, &progress)?;
     if !args.quiet {
-        println!("{}", built.directory.display());
-        for (name, size) in &built.outputs {
-            println!("  {size:>13}  {name}");
-        }
-        println!(
-            "  commit     {} ({})",
-            built.commit,
-            definition.plan.os.reference.as_str()
-        );
-        println!("  root hash  {}", built.root_hash);
-        println!("  packages   {}, {} paths", built.packages, built.paths);
-        println!("Boot it: hullwright boot {}", built.directory.display());
+        // What was built stands, whoever has stopped reading.
+        let _ = io::stdout().write_all(summary(&built, &definition).as_bytes());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What came out, and what to do with it.
+fn summary(built: &Built, definition: &Definition) -> String {
+    let directory = built.directory.display();
+    let mut lines = vec![directory.to_string()];
+    for (name, size) in &built.outputs {
+        lines.push(format!("  {:>9}  {name}", HumanBytes(*size).to_string()));
+    }
+    let reference = definition.plan.os.reference.as_str();
+    lines.extend([
+        format!("  {:>9}  repo/", "ostree"),
+        format!("  commit     {} on {reference}", built.commit),
+        format!("  root hash  {}", built.root_hash),
+        format!("  packages   {}, {} paths", built.packages, built.paths),
+        format!("Boot it: hullwright boot {directory}\n"),
+    ]);
+    lines.join("\n")
 }
 
 /// Ctrl-C and `kill` leave nothing behind.

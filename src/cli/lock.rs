@@ -1,5 +1,6 @@
 //! `hullwright lock`
 
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -36,9 +37,10 @@ pub fn run(args: &LockArgs) -> miette::Result<ExitCode> {
     file.persist(&args.output)
         .into_diagnostic()
         .wrap_err_with(failed)?;
-    println!(
-        "{} packages locked in {}",
-        lock.packages.len(),
+    let count = lock.packages.len();
+    let _ = writeln!(
+        io::stdout(),
+        "{count} packages locked in {}",
         args.output.display()
     );
     Ok(ExitCode::SUCCESS)

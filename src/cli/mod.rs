@@ -3,6 +3,7 @@
 pub mod boot;
 mod build;
 mod lock;
+pub mod report;
 mod rpm;
 mod show;
 

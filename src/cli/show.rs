@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use hullwright::definition;
-use miette::{IntoDiagnostic, Report, WrapErr};
+use miette::{IntoDiagnostic, WrapErr};
 
-/// Prints an image definition with all that it extends merged and every default written out
+use super::report;
+
+/// Print an image definition with all that it extends merged and every default written out
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image definition
@@ -23,9 +25,7 @@ pub struct Args {
 /// A definition that is not right; a standard output that takes nothing.
 pub fn run(args: &Args) -> miette::Result<ExitCode> {
     let definition = definition::load(&args.definition)?;
-    for warning in definition.warnings {
-        eprintln!("{:?}", Report::new(warning));
-    }
+    definition.warnings.iter().for_each(report::warning);
     let text = if args.json {
         let value = definition.plan.to_json().into_diagnostic()?;
         format!("{value:#}\n")

@@ -16,8 +16,8 @@ use crate::formats::verity::Algorithm;
 use crate::initrd::Initrd;
 use crate::ostree::{self, Commit, CommitOptions, Value};
 use crate::report::{
-    Manifest, ManifestCommit, ManifestKernel, ManifestOutput, ManifestPackage, ManifestPartition, Progress,
-    file_digest, write_sums,
+    Manifest, ManifestCommit, ManifestKernel, ManifestOutput, ManifestPackage, ManifestPartition,
+    ManifestScriptlets, Progress, file_digest, write_sums,
 };
 use crate::rpmset::RpmSet;
 use crate::rpmset::signature::{Checked, Verdict};
@@ -255,11 +255,22 @@ pub fn write_manifest(
             .collect(),
         outputs,
         packages: packages(set, trust),
+        scriptlets_not_run: scriptlets(set),
     };
     let path = workspace.path("manifest.json");
     fs::write(&path, manifest.to_text()).map_err(|source| output(&path, source))?;
     let sums = [&files[..], &["manifest.json".to_owned()]].concat();
     write_sums(workspace.directory(), &sums).map_err(failed)
+}
+
+/// The packages with scriptlets, which are not run.
+pub fn scriptlets(set: &RpmSet) -> Vec<ManifestScriptlets> {
+    let packages = set.packages().iter();
+    let described = packages.map(|package| ManifestScriptlets {
+        package: package.nevra.to_string(),
+        kinds: package.scriptlets(),
+    });
+    described.filter(|package| !package.kinds.is_empty()).collect()
 }
 
 fn packages(set: &RpmSet, trust: &[Checked]) -> Vec<ManifestPackage> {

@@ -141,7 +141,10 @@ impl Reading<'_> {
                 return self.report(
                     included_at,
                     message,
-                    "paths are taken from the directory of the file that names them",
+                    match included_at {
+                        Some(_) => "paths are taken from the directory of the file that names them",
+                        None => "name the file of an image definition, such as those in image-defs/",
+                    },
                 );
             }
         };

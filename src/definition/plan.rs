@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::names::{Account, Identifier, ImageVersion, KernelArgument, OstreeRef, Reason, UnitName};
 use super::values::{ByteSize, FileMode, Released, SourcePath};
-use crate::tree::path::TreePath;
+use crate::path::TreePath;
 
 /// A checked image definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

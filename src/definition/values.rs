@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 use toml::value::{Datetime, Offset};
 
-use crate::tree::path::TreePath;
+use crate::path::TreePath;
 
 /// Why a value is not of its kind, and what would be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,23 +3,17 @@
 use std::ffi::OsStr;
 use std::process::Command;
 
-/// Whether the program `name` can be run; says so where it cannot.
+use crate::testing;
+
+/// Whether the program `name` can be run; where it cannot, the test counts as skipped.
 pub fn tool(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let sbin = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
-    let found = std::env::split_paths(&path)
-        .chain(sbin)
-        .any(|dir| dir.join(name).is_file());
-    if !found {
-        eprintln!("SKIPPED: {name} is missing");
-    }
-    found
+    testing::tool(name).is_some()
 }
 
 /// What `program` prints on both streams, and whether it succeeded.
 pub fn output<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> (bool, String) {
     let path = std::env::var("PATH").unwrap_or_default();
-    let output = Command::new(program)
+    let output = Command::new(testing::find(program).unwrap_or_else(|| program.into()))
         .args(args)
         .env("PATH", format!("{path}:/usr/sbin:/sbin"))
         .env("LC_ALL", "C.UTF-8")

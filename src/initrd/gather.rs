@@ -27,7 +27,7 @@ impl<'a> Gather<'a> {
     /// # Errors
     /// Where something other than a directory is in the way.
     pub fn add(&mut self, path: &TreePath) -> Result<Option<TreePath>, TreeError> {
-        if let Some((links, end)) = follow(self.from, path) {
+        if let Some((links, end)) = self.from.follow(path) {
             for link in links {
                 self.copy(&link, &link)?;
             }
@@ -87,36 +87,6 @@ impl<'a> Gather<'a> {
         let copied = Node::new(node.meta.clone(), kind, node.origin.clone());
         self.into.insert(to, copied).map(drop)
     }
-}
-
-/// The symbolic links on the way that `path` leads, each under its resolved path, and where the
-/// way ends; `None` where it ends nowhere.
-fn follow(tree: &Tree, path: &TreePath) -> Option<(Vec<TreePath>, TreePath)> {
-    let mut links = Vec::new();
-    let mut done = TreePath::root();
-    let mut todo: Vec<Box<[u8]>> = path.components().rev().map(Box::from).collect();
-    while let Some(name) = todo.pop() {
-        if &*name == b".." {
-            done = done.parent().unwrap_or_else(TreePath::root);
-            continue;
-        }
-        let next = done.join_name(&name);
-        if let Kind::Symlink(target) = &tree.get(&next)?.kind {
-            links.push(next);
-            // As the kernel has it: more is a loop.
-            if links.len() > 40 {
-                return None;
-            }
-            if target.starts_with(b"/") {
-                done = TreePath::root();
-            }
-            let parts = target.split(|&b| b == b'/').rev();
-            todo.extend(parts.filter(|p| !p.is_empty() && *p != b".").map(Box::from));
-        } else {
-            done = next;
-        }
-    }
-    Some((links, done))
 }
 
 #[cfg(test)]

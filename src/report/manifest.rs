@@ -24,6 +24,17 @@ pub struct Manifest {
     pub partitions: Vec<ManifestPartition>,
     pub outputs: Vec<ManifestOutput>,
     pub packages: Vec<ManifestPackage>,
+    /// What an installation by RPM would have run, and the composer has not. Absent where there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scriptlets_not_run: Vec<ManifestScriptlets>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ManifestScriptlets {
+    /// NEVRA.
+    pub package: String,
+    /// `pretrans`, `pre`, `post`, `posttrans`, `trigger`, `filetrigger`, `transfiletrigger`.
+    pub kinds: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone, Serialize)]

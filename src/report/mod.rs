@@ -6,6 +6,7 @@ mod sums;
 
 pub use manifest::{
     Manifest, ManifestCommit, ManifestKernel, ManifestOutput, ManifestPackage, ManifestPartition,
+    ManifestScriptlets,
 };
 pub use progress::{Progress, Stage};
 pub use sums::{file_digest, write_sums};

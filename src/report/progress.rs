@@ -24,7 +24,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// With `quiet`, nothing is shown.
+    /// With `quiet`, no stages are shown.
     pub fn new(quiet: bool) -> Self {
         Self {
             terminal: io::stderr().is_terminal(),

@@ -214,7 +214,7 @@ impl<'a> FileCheck<'a> {
 
     /// # Errors
     /// Where the claimed digest does not hold.
-    pub fn finish(self, path: &crate::tree::path::TreePath) -> Result<Digest, Problem> {
+    pub fn finish(self, path: &crate::path::TreePath) -> Result<Digest, Problem> {
         let sha256 = Digest::finish(self.sha256);
         if let Some(expected) = self.expected {
             let found = self.other.map_or_else(|| sha256.to_string(), Hasher::finish);

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::formats::rpm::payload::PayloadError;
 use crate::formats::rpm::{HeaderError, PreambleError};
+use crate::path::PathError;
 use crate::store::StoreError;
-use crate::tree::path::PathError;
 
 /// A package of the set that is refused, by the file it was read from.
 #[derive(Debug, thiserror::Error)]

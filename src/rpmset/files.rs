@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::error::Problem;
 use crate::formats::rpm::Header;
 use crate::formats::rpm::tag::{self, fileflag};
-use crate::tree::path::TreePath;
+use crate::path::TreePath;
 
 /// A file as the header describes it. The header, not the payload, decides what is installed.
 #[derive(Debug, Clone, PartialEq, Eq)]

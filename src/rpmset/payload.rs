@@ -145,7 +145,7 @@ fn unpack_archive(
             EntryName::Index(index) => format!("file number {index}"),
         };
         let number = match &entry.name {
-            EntryName::Path(path) => by_path.get(&crate::tree::path::TreePath::new(path)?).copied(),
+            EntryName::Path(path) => by_path.get(&crate::path::TreePath::new(path)?).copied(),
             EntryName::Index(index) => usize::try_from(*index).ok().filter(|n| *n < seen.len()),
         };
         let number = number.ok_or_else(|| Problem::Stray(shown()))?;

@@ -29,6 +29,9 @@ pub enum SetError {
     #[error("RPM set `{}` holds no .rpm file", path.display())]
     #[diagnostic(help("name a directory of .rpm files, or a lock file that `hullwright lock` wrote"))]
     Empty { path: PathBuf },
+    #[error("`{}` is one package, not a set of them", path.display())]
+    #[diagnostic(help("name the directory that it lies in, or a lock file that `hullwright lock` wrote"))]
+    OnePackage { path: PathBuf },
     #[error(transparent)]
     #[diagnostic(transparent)]
     Lock(#[from] LockError),
@@ -90,6 +93,11 @@ impl RpmSet {
                 });
             }
             return Self::open(&paths);
+        }
+        if source.extension().is_some_and(|extension| extension == "rpm") && source.is_file() {
+            return Err(SetError::OnePackage {
+                path: source.to_owned(),
+            });
         }
         let lock = Lock::parse(&std::fs::read_to_string(source).map_err(io)?, source)?;
         if lock.packages.is_empty() {

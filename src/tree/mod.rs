@@ -11,13 +11,13 @@ pub mod merge;
 pub mod modules;
 mod node;
 pub mod overlay;
-pub mod path;
 pub mod seal;
 pub mod units;
 
 pub use from_dir::FromDirError;
 pub use node::{Children, FileData, Kind, LinkId, Meta, Node, Origin, Xattrs};
 
+pub use crate::path;
 use path::TreePath;
 
 /// A file tree. Paths are absolute, normalised and made of raw bytes ([`TreePath`]).
@@ -81,7 +81,12 @@ impl Tree {
     /// Where `path` leads when symbolic links are followed inside the tree, the last component's
     /// included; `None` where something is absent or more than 40 links are met.
     pub fn resolve(&self, path: &TreePath) -> Option<TreePath> {
-        let mut links = 0;
+        self.follow(path).map(|(_, end)| end)
+    }
+
+    /// As [`Tree::resolve`], with the symbolic links on the way, each under its resolved path.
+    pub fn follow(&self, path: &TreePath) -> Option<(Vec<TreePath>, TreePath)> {
+        let mut links = Vec::new();
         let mut done = TreePath::root();
         let mut todo: Vec<Box<[u8]>> = path.components().rev().map(Box::from).collect();
         while let Some(name) = todo.pop() {
@@ -90,22 +95,22 @@ impl Tree {
                 continue;
             }
             let next = done.join_name(&name);
-            match &self.get(&next)?.kind {
-                Kind::Symlink(target) => {
-                    links += 1;
-                    if links > 40 {
-                        return None;
-                    }
-                    if target.starts_with(b"/") {
-                        done = TreePath::root();
-                    }
-                    let parts = target.split(|&b| b == b'/');
-                    todo.extend(parts.rev().filter(|p| !p.is_empty() && *p != b".").map(Box::from));
-                }
-                _ => done = next,
+            let Kind::Symlink(target) = &self.get(&next)?.kind else {
+                done = next;
+                continue;
+            };
+            links.push(next);
+            // As the kernel has it: more is a loop.
+            if links.len() > 40 {
+                return None;
             }
+            if target.starts_with(b"/") {
+                done = TreePath::root();
+            }
+            let parts = target.split(|&b| b == b'/').rev();
+            todo.extend(parts.filter(|p| !p.is_empty() && *p != b".").map(Box::from));
         }
-        Some(done)
+        Some((links, done))
     }
 
     /// The regular file that `path` leads to, symbolic links followed.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::report;
 use crate::definition::plan::{PathAction, Plan};
 use crate::definition::reader::Context;
-use crate::tree::path::TreePath;
+use crate::path::TreePath;
 
 /// Whether a file of the image can lie at `path`, or why not.
 fn outside(path: &TreePath) -> Option<String> {
