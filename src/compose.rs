@@ -110,7 +110,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     system::check_set(definition, &set)?;
     let scriptlets = outputs::scriptlets(&set);
     if !scriptlets.is_empty() {
-        progress.warn(&scriptlets_warning(&scriptlets));
+        progress.note(&scriptlets_note(&scriptlets));
     }
     let kernel_package = kernel::find_package(plan, &set)?;
     let contents = progress.stage(
@@ -213,7 +213,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
 }
 
 /// What is said of scriptlets that are not run: some packages by name, the manifest has them all.
-fn scriptlets_warning(packages: &[ManifestScriptlets]) -> String {
+fn scriptlets_note(packages: &[ManifestScriptlets]) -> String {
     const NAMED: usize = 5;
     let named: Vec<_> = packages
         .iter()

@@ -1,12 +1,14 @@
 //! `hullwright lock`
 
+use std::fs::Permissions;
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use hullwright::rpmset::{Lock, RpmSet};
-use miette::{Context as _, IntoDiagnostic as _};
+use miette::{Context as _, IntoDiagnostic as _, miette};
 
 /// Write down exactly which packages a directory holds: names, sizes and digests
 #[derive(Debug, Args)]
@@ -19,16 +21,24 @@ pub struct LockArgs {
 }
 
 pub fn run(args: &LockArgs) -> miette::Result<ExitCode> {
-    let set = RpmSet::load(&args.source)?;
-    let base = args.output.parent().unwrap_or(Path::new(""));
-    let lock = Lock::describe(&set, base)?;
-    let place = if base.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        base
+    let place = match args.output.parent() {
+        Some(place) if !place.as_os_str().is_empty() => place,
+        _ => Path::new("."),
     };
+    if !place.is_dir() {
+        return Err(miette!(
+            help = "make it first, or name another with `--output`",
+            "the lock file's directory `{}` is not there",
+            place.display()
+        ));
+    }
+    let set = RpmSet::load(&args.source)?;
+    let lock = Lock::describe(&set, place)?;
     let failed = || format!("lock file `{}` cannot be written", args.output.display());
-    let file = tempfile::NamedTempFile::new_in(place)
+    // Others may read it, as far as the umask lets them.
+    let file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(place)
         .into_diagnostic()
         .wrap_err_with(failed)?;
     std::fs::write(file.path(), lock.to_text())

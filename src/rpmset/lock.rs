@@ -55,6 +55,9 @@ pub enum LockError {
     #[error("lock file `{}`: `{location}` leaves the lock file's directory", path.display())]
     #[diagnostic(help("keep the packages below the lock file"))]
     Location { path: PathBuf, location: String },
+    #[error("`{}` lies outside `{}`, the directory of the lock file", package.display(), base.display())]
+    #[diagnostic(help("write the lock file into the directory of the packages, or into one above it"))]
+    Outside { package: PathBuf, base: PathBuf },
 }
 
 impl Lock {
@@ -97,10 +100,6 @@ impl Lock {
     /// # Errors
     /// Where a package lies outside `base`.
     pub fn describe(set: &RpmSet, base: &Path) -> Result<Self, LockError> {
-        let outside = |package: &super::Package| LockError::Location {
-            path: base.to_owned(),
-            location: package.path.display().to_string(),
-        };
         let real_base = if base.as_os_str().is_empty() {
             Path::new(".")
         } else {
@@ -113,7 +112,10 @@ impl Lock {
                 .canonicalize()
                 .unwrap_or_else(|_| package.path.clone());
             let relative = path.strip_prefix(&real_base).map(Path::to_owned);
-            relative.map_err(|_| outside(package))
+            relative.map_err(|_| LockError::Outside {
+                package: package.path.clone(),
+                base: real_base.clone(),
+            })
         };
         let entry = |package: &super::Package| {
             Ok(LockEntry {
