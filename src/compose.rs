@@ -131,6 +131,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         },
         |(tree, _)| format!("{} paths", tree.walk().count()),
     )?;
+    outputs::check_room(plan, &tree, &workspace)?;
 
     let initrd = progress.stage(
         "compose the initrd",

@@ -22,7 +22,7 @@ use crate::report::{
 use crate::rpmset::RpmSet;
 use crate::rpmset::signature::{Checked, Verdict};
 use crate::store::{Digest, hex};
-use crate::tree::Tree;
+use crate::tree::{Kind, Tree};
 
 /// Checks that need no package: nothing has been written yet.
 pub fn check_plan(plan: &Plan) -> Result<(), ComposeError> {
@@ -58,6 +58,25 @@ pub fn disk_spec(plan: &Plan, slot: u64) -> DiskSpec {
         },
         min_root_size: plan.disk.root.minimum.0,
     }
+}
+
+/// Whether `out` has room for what `tree` makes: the commit holds each content once, and `/usr`,
+/// sealed and then on every disk, comes out at a third of its size at the least.
+pub fn check_room(plan: &Plan, tree: &Tree, workspace: &Workspace) -> Result<(), ComposeError> {
+    let mut contents = BTreeMap::new();
+    for (_, node) in tree.walk() {
+        if let Kind::File(file) = &node.kind {
+            contents.insert(file.blob.sha256().0, file.blob.size());
+        }
+    }
+    let content: u64 = contents.values().sum();
+    let copies = 1 + plan.outputs.formats.len() as u64;
+    let commit = match plan.outputs.repo_mode {
+        RepoMode::BareUser => content,
+        RepoMode::Archive => content / 3,
+    };
+    disk::check_space(workspace.directory(), commit.saturating_add(content / 3 * copies))?;
+    Ok(())
 }
 
 /// Writes the ostree commit into `repo/`.

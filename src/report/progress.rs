@@ -82,6 +82,11 @@ impl Progress {
         let _ = writeln!(io::stderr(), "warning: {text}");
     }
 
+    /// Says what people should know of what comes out. Shown even with `quiet`.
+    pub fn note(&self, text: &str) {
+        let _ = writeln!(io::stderr(), "note: {text}");
+    }
+
     /// The stages that have ended, in the order of their ends.
     pub fn stages(&self) -> Vec<Stage> {
         self.stages

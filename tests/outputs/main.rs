@@ -13,3 +13,4 @@ mod run;
 mod sealed;
 #[path = "../support/mod.rs"]
 mod support;
+mod tree;
