@@ -40,7 +40,7 @@ pub struct BootArgs {
     #[arg(long, value_name = "FILE")]
     serial: Option<PathBuf>,
 
-    /// Keep what the guest writes (disk, firmware variables, TPM) in <image>.kept, and take up what is there
+    /// Keep what the guest writes (disk, firmware variables, TPM, key for --ssh) in <image>.kept, and take up what is there
     #[arg(long)]
     keep: bool,
 

@@ -134,7 +134,8 @@ impl Machine {
         self
     }
 
-    /// Makes root's ssh login possible with a throw-away key, handed over as a systemd credential.
+    /// Makes root's ssh login possible with a throw-away key, handed over as a systemd credential. The key
+    /// of a kept disk is kept with it.
     pub fn ssh(mut self, ssh: bool) -> Self {
         self.ssh = ssh;
         self
@@ -218,7 +219,7 @@ impl Machine {
         let state = State::prepare(&image, disk_size, template, self.keep)?;
         let run = state.run.path().to_path_buf();
         let login = if self.ssh {
-            Some(Login::prepare(&run)?)
+            Some(Login::prepare(state.kept.as_deref().unwrap_or(&run))?)
         } else {
             None
         };

@@ -22,7 +22,8 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// Makes a key in `dir`, where it stays.
+    /// Makes a key in `dir`, where it stays, or takes the one that is there: a kept disk lets in the key of
+    /// its first boot only, since systemd's tmpfiles leaves a file that exists as it is.
     pub(super) fn prepare(dir: &Path) -> Result<Self, VmError> {
         let find = |program: &str| {
             in_path(program).ok_or_else(|| VmError::ProgramMissing {
@@ -34,19 +35,10 @@ impl Login {
         let client = find("ssh")?;
         let keygen = find("ssh-keygen")?;
         let key = dir.join("key");
-        let output = Command::new(&keygen)
-            .args(["-q", "-t", "ed25519", "-N", "", "-C", "hullwright-boot", "-f"])
-            .arg(&key)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(VmError::io("run", &keygen))?;
         let public = key.with_extension("pub");
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(VmError::Control(format!(
-                "ssh-keygen made no key: {}",
-                said.trim()
-            )));
+        // The public half is written last: a key without it is half-made.
+        if !public.exists() {
+            make_key(&keygen, &key)?;
         }
         Ok(Self {
             client,
@@ -98,6 +90,27 @@ impl Login {
         }
         Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
     }
+}
+
+fn make_key(keygen: &Path, key: &Path) -> Result<(), VmError> {
+    if key.exists() {
+        // ssh-keygen would ask before it replaces one.
+        fs::remove_file(key).map_err(VmError::io("remove", key))?;
+    }
+    let output = Command::new(keygen)
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "hullwright-boot", "-f"])
+        .arg(key)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(VmError::io("run", keygen))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(VmError::Control(format!(
+        "ssh-keygen made no key: {}",
+        said.trim()
+    )))
 }
 
 /// Whether an ssh server answers: QEMU itself accepts the connection before the guest listens.
@@ -189,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_credential_is_the_public_key() {
+    fn the_credential_is_the_public_key_and_stays_with_its_directory() {
         let dir = tempfile::tempdir().unwrap();
         let login = match Login::prepare(dir.path()) {
             Err(VmError::ProgramMissing { program, .. }) => {
@@ -201,5 +214,10 @@ mod tests {
         let (name, value) = login.credential();
         assert_eq!(name, "ssh.authorized_keys.root");
         assert!(value.starts_with(b"ssh-ed25519 ") && value.ends_with(b" hullwright-boot\n"));
+        let again = Login::prepare(dir.path()).unwrap();
+        assert_eq!(again.credential(), login.credential());
+        fs::remove_file(dir.path().join("key.pub")).unwrap();
+        let anew = Login::prepare(dir.path()).unwrap();
+        assert_ne!(anew.credential(), login.credential());
     }
 }

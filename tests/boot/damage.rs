@@ -48,7 +48,7 @@ fn superblock() {
     let Some(lab) = Lab::enter() else { return };
     let disk = lab.damaged_disk(SUPERBLOCK);
     let output = hullwright()
-        .args(["boot", "--until-healthy"])
+        .args(["boot", "--until-healthy", "--timeout", "900"])
         .arg(&disk)
         .output()
         .unwrap();

@@ -133,7 +133,15 @@ fn first_and_second_boot() {
 
     // Through the program, whose exit status counts.
     let again = hullwright()
-        .args(["boot", "--until-healthy", "--keep", "--grow", "--ssh"])
+        .args([
+            "boot",
+            "--until-healthy",
+            "--keep",
+            "--grow",
+            "--ssh",
+            "--timeout",
+            "900",
+        ])
         .arg(&disk)
         .arg("--")
         .arg(script(EACH))
