@@ -13,6 +13,7 @@ mod node;
 pub mod overlay;
 pub mod path;
 pub mod seal;
+pub mod selinux;
 pub mod units;
 
 pub use from_dir::FromDirError;
