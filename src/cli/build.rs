@@ -76,6 +76,14 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
         );
         println!("  root hash  {}", built.root_hash);
         println!("  packages   {}, {} paths", built.packages, built.paths);
+        for path in &built.labels.unlabelled {
+            println!("  no label   {path} (the SELinux policy gives it none)");
+        }
+        for (first, other) in &built.labels.conflicts {
+            println!(
+                "  label of   {first} also for its hard link {other}, which the policy labels differently"
+            );
+        }
         println!("Boot it: hullwright boot {}", built.directory.display());
     }
     Ok(ExitCode::SUCCESS)

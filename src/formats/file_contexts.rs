@@ -7,6 +7,8 @@
 mod lookup;
 mod pattern;
 #[cfg(test)]
+pub mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use lookup::{CompileError, Database, FileContexts};

@@ -196,3 +196,6 @@ fn apply(tree: &mut Tree, contexts: &FileContexts) -> Report {
     });
     report
 }
+
+#[cfg(test)]
+mod tests;

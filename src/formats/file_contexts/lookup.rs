@@ -19,9 +19,9 @@ const MAX_BRANCH: usize = 3;
 /// Bytes that one compiled pattern may take.
 const MAX_COMPILED: usize = 4 << 20;
 /// Bytes that the compiled patterns of a branch may take together.
-const MAX_COMPILED_SET: usize = 256 << 20;
+const MAX_COMPILED_SET: usize = 16 << 20;
 /// Bytes that the states of a branch may take while paths are looked up, a thread.
-const MAX_STATES: usize = 64 << 20;
+const MAX_STATES: usize = 32 << 20;
 
 /// A policy's files, to be compiled.
 #[derive(Debug, Clone, Default)]
