@@ -11,6 +11,7 @@ OUT ?= out
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 export HULLWRIGHT_SAMPLE_RPMS ?= $(CACHE)/sample-rpms
 export HULLWRIGHT_TRIXIE_TOOLS ?= $(CACHE)/trixie-tools
+export HULLWRIGHT_SELINUX_POLICY ?= $(CACHE)/selinux-policy
 # Real RPMs of other distributions, where they lie beside the clone; tests that want them are skipped elsewhere.
 export HULLWRIGHT_REAL_RPMS ?= $(wildcard $(abspath ../shared/real-rpms))
 # Every test that is skipped says so in this file: a passing test's output is not shown.

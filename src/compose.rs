@@ -57,6 +57,8 @@ pub struct Built {
     pub packages: usize,
     /// Files, directories and links of the tree.
     pub paths: usize,
+    /// SELinux labels; empty where the definition wants none.
+    pub labels: crate::tree::selinux::Report,
     /// Name and size in bytes of what lies in the directory.
     pub outputs: Vec<(String, u64)>,
 }
@@ -118,7 +120,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         || set.contents(&store),
         |contents| format!("{} files", contents.iter().flatten().flatten().count()),
     )?;
-    let (tree, kernel) = progress.stage(
+    let (tree, kernel, labels) = progress.stage(
         "make the tree",
         || -> Result<_, ComposeError> {
             let mut tree = system::make(plan, &set, &contents)?;
@@ -126,10 +128,16 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
             let newest = request
                 .newest
                 .unwrap_or_else(|| i64::from(set.newest_build_time()));
-            system::finish(plan, &mut tree, newest)?;
-            Ok((tree, kernel))
+            let labels = system::finish(plan, &mut tree, newest)?;
+            Ok((tree, kernel, labels))
         },
-        |(tree, _)| format!("{} paths", tree.walk().count()),
+        |(tree, _, labels)| {
+            let paths = format!("{} paths", tree.walk().count());
+            match plan.os.selinux.as_str() {
+                "none" => paths,
+                policy => format!("{paths}, {} labelled by SELinux policy {policy}", labels.labelled),
+            }
+        },
     )?;
     outputs::check_room(plan, &tree, &workspace)?;
 
@@ -209,6 +217,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         root_hash: hex(&sealed.root_hash),
         packages: set.packages().len(),
         paths: tree.walk().count(),
+        labels,
         outputs,
     })
 }

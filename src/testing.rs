@@ -71,6 +71,18 @@ pub fn sample_rpms() -> Option<PathBuf> {
     found
 }
 
+/// Debian's SELinux policy, compiled (`policy/etc/selinux/default`), and newer tools to ask it (`bin/`); its absence is
+/// reported as a skipped test.
+pub fn selinux_policy() -> Option<PathBuf> {
+    let found = directory("HULLWRIGHT_SELINUX_POLICY", || {
+        cache().map(|cache| cache.join("selinux-policy"))
+    });
+    if found.is_none() {
+        skip("the SELinux policy is missing: run tests/sample-set/selinux-policy");
+    }
+    found
+}
+
 /// RPMs of real distributions (`distro/`, `features/`, `CASES.tsv`); their absence is reported as a skipped test.
 pub fn real_rpms() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/real-rpms");

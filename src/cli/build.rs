@@ -90,8 +90,16 @@ fn summary(built: &Built, definition: &Definition) -> String {
         format!("  commit     {} on {reference}", built.commit),
         format!("  root hash  {}", built.root_hash),
         format!("  packages   {}, {} paths", built.packages, built.paths),
-        format!("Boot it: hullwright boot {directory}\n"),
     ]);
+    for path in &built.labels.unlabelled {
+        lines.push(format!("  no label   {path} (the SELinux policy gives it none)"));
+    }
+    for (first, other) in &built.labels.conflicts {
+        lines.push(format!(
+            "  label of   {first} also for its hard link {other}, which the policy labels differently"
+        ));
+    }
+    lines.push(format!("Boot it: hullwright boot {directory}\n"));
     lines.join("\n")
 }
 

@@ -20,6 +20,7 @@ use crate::tree::ldconfig::LdconfigError;
 use crate::tree::merge::MergeError;
 use crate::tree::overlay::OverlayError;
 use crate::tree::path::TreePath;
+use crate::tree::selinux::SelinuxError;
 use crate::tree::units::UnitError;
 use crate::{formats::erofs, ostree};
 
@@ -130,6 +131,9 @@ pub enum ComposeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Ldconfig(#[from] LdconfigError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Selinux(#[from] SelinuxError),
     #[error(transparent)]
     #[diagnostic(transparent)]
     Depmod(#[from] DepmodError),

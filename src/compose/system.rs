@@ -15,7 +15,7 @@ use crate::tree::layout::{self, Rule};
 use crate::tree::merge::merge;
 use crate::tree::path::TreePath;
 use crate::tree::units::{self, Wishes};
-use crate::tree::{Kind, Meta, Node, Origin, Tree, identity, ldconfig, overlay, seal};
+use crate::tree::{Kind, Meta, Node, Origin, Tree, identity, ldconfig, overlay, seal, selinux};
 
 /// Whether `set` is the set that the definition means: names that it requires, and its
 /// architecture.
@@ -244,8 +244,9 @@ fn release(plan: &Plan, tree: &mut Tree, time: i64) -> Result<(), ComposeError> 
     Ok(())
 }
 
-/// What depends on the whole tree: the linker's cache, the partitions that first boot makes, times.
-pub fn finish(plan: &Plan, tree: &mut Tree, newest: i64) -> Result<(), ComposeError> {
+/// What depends on the whole tree: the linker's cache, the partitions that first boot makes, labels,
+/// times.
+pub fn finish(plan: &Plan, tree: &mut Tree, newest: i64) -> Result<selinux::Report, ComposeError> {
     let time = plan.image.released.epoch();
     ldconfig::run(tree, &TreePath::literal("/usr/etc"), time)?;
     // A last estimate would lack these few kilobytes; slots are counted in MiB.
@@ -269,11 +270,15 @@ pub fn finish(plan: &Plan, tree: &mut Tree, newest: i64) -> Result<(), ComposeEr
         let node = Node::new(Meta::root(0o644, time), Kind::file(text.into_bytes()), origin);
         tree.insert(&path, node)?;
     }
+    let labels = match plan.os.selinux.as_str() {
+        "none" => selinux::Report::default(),
+        policy => selinux::label(tree, policy)?,
+    };
     seal::clamp_times(tree, newest.max(time), time);
     if let Some(usr) = tree.get_mut(&TreePath::literal("/usr")) {
         usr.meta.mtime = time;
     }
-    Ok(())
+    Ok(labels)
 }
 
 /// What the root file system is born with: the commit's top level, and what only a booted system has.

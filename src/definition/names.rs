@@ -46,6 +46,10 @@ text_value! {
     OstreeRef
 }
 text_value! {
+    /// The name of an SELinux policy, a directory below `/etc/selinux`; `none` for no labels.
+    PolicyName
+}
+text_value! {
     /// The name of a unit with its suffix: `sshd.service`, `getty@ttyS0.service`.
     UnitName
 }
@@ -183,6 +187,20 @@ impl FromText for OstreeRef {
             if !part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
                 return Err(Fault::new("has a part that begins with `.`").help(example));
             }
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl FromText for PolicyName {
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        let example = "for example `targeted`, or `none`";
+        if let Some(c) = misfit(text, |c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+            return Err(Fault::new(format!("cannot hold {c:?}"))
+                .help(format!("it names a directory below /etc/selinux: {example}")));
+        }
+        if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            return Err(Fault::new("does not begin with a letter or digit").help(example));
         }
         Ok(Self(text.into()))
     }

@@ -5,7 +5,9 @@
 
 use serde::Serialize;
 
-use super::names::{Account, Identifier, ImageVersion, KernelArgument, OstreeRef, Reason, UnitName};
+use super::names::{
+    Account, Identifier, ImageVersion, KernelArgument, OstreeRef, PolicyName, Reason, UnitName,
+};
 use super::values::{ByteSize, FileMode, Released, SourcePath};
 use crate::path::TreePath;
 
@@ -161,7 +163,7 @@ pub struct Os {
     pub layout: Layout,
     pub etc: EtcMode,
     /// Name of the SELinux policy whose labels the files get; `none` labels nothing.
-    pub selinux: String,
+    pub selinux: PolicyName,
     /// The branch of the ostree commit.
     #[serde(rename = "ref")]
     pub reference: OstreeRef,

@@ -144,6 +144,7 @@ fn initrd(table: &Section<'_>) -> Initrd {
 
 fn os(table: &Section<'_>) -> Option<Os> {
     let reference = table.require("ref", "\"my-images/1.0/x86_64/container-host\"");
+    let selinux = table.require("selinux", "\"none\"");
     let default_target: Option<UnitName> = match table.get("default-target") {
         Some(target) => Some(target),
         None => UnitName::from_text("multi-user.target").ok(),
@@ -153,7 +154,7 @@ fn os(table: &Section<'_>) -> Option<Os> {
     Some(Os {
         layout: table.or("layout", Layout::VerityUsr),
         etc: table.or("etc", EtcMode::Persistent),
-        selinux: table.require::<String>("selinux", "\"none\"").unwrap_or_default(),
+        selinux: selinux?,
         overlays: directories(table, "overlays"),
         enable: table.set("enable"),
         disable: table.set("disable"),

@@ -29,12 +29,6 @@ const LIMITS: &[Limit] = &[
         what: "the layout of ostree deployments",
     },
     Limit {
-        key: "os.selinux",
-        is_value: |_| true,
-        works: &["none"],
-        what: "labelling by an SELinux policy",
-    },
-    Limit {
         key: "disk.root.format",
         is_value: |text| RootFormat::from_text(text).is_ok(),
         works: &["ext4"],

@@ -9,6 +9,7 @@ pub mod erofs;
 pub mod fat;
 mod fat_mend;
 mod fat_volume;
+pub mod file_contexts;
 pub mod gvariant;
 pub mod kconfig;
 pub mod kmod;

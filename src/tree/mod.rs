@@ -12,6 +12,7 @@ pub mod modules;
 mod node;
 pub mod overlay;
 pub mod seal;
+pub mod selinux;
 pub mod units;
 
 pub use from_dir::FromDirError;

@@ -146,9 +146,15 @@ fn what_is_wrong_is_named_with_its_place_and_the_way_out() {
         ),
         (
             "\"none\"\n[disk]",
-            "\"targeted\"\n[disk]",
-            "defs/host.toml:11:11: `os.selinux` = \"targeted\": labelling",
-            "use `none`",
+            "\"../none\"\n[disk]",
+            "defs/host.toml:11:11: `os.selinux`: \"../none\" cannot hold '/'",
+            "a directory below /etc/selinux",
+        ),
+        (
+            "\"none\"\n[disk]",
+            "\"..\"\n[disk]",
+            "defs/host.toml:11:11: `os.selinux`: \"..\" does not begin",
+            "",
         ),
         // Sources.
         (
