@@ -9,7 +9,7 @@ use crate::formats::kconfig;
 use crate::formats::uki::UkiError;
 use crate::formats::verity::VerityError;
 use crate::initrd::InitrdError;
-use crate::rpmset::SetError;
+use crate::rpmset::{SetError, rpmdb};
 use crate::store::StoreError;
 use crate::tree::TreeError;
 use crate::tree::depmod::DepmodError;
@@ -108,6 +108,9 @@ pub enum ComposeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Set(#[from] SetError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Rpmdb(#[from] rpmdb::Error),
     #[error(transparent)]
     #[diagnostic(transparent)]
     Store(#[from] StoreError),
