@@ -45,7 +45,7 @@ pub struct Options<'a> {
 #[repr(u8)]
 enum FileState {
     Normal = 0,
-    NotInstalled = 1,
+    NotInstalled = 2,
     /// The same path of the other ELF class is there.
     WrongColor = 4,
 }
@@ -100,8 +100,8 @@ type Rows = Vec<(Vec<u8>, u32)>;
 pub fn write(set: &RpmSet, options: &Options<'_>) -> Result<Vec<u8>, Error> {
     let colors = colors(set);
     let enter = |package: &Package| -> Result<(Vec<u8>, Vec<Rows>), Problem> {
-        let state = |file: &FileEntry| state(file, &colors, options) as u8;
-        let states = package.files.iter().map(state).collect();
+        let states = states(&package.files, &colors, options);
+        let states = states.into_iter().map(|state| state as u8).collect();
         let record = installed::record(package, states, options)?;
         let header = Header::from_database(&record, &Limits::DATABASE)?;
         let rows: Result<_, _> = INDEXES.iter().map(|index| index.rows(&header)).collect();
@@ -129,6 +129,22 @@ fn colors(set: &RpmSet) -> HashMap<&[u8], u32> {
         }
     }
     colors
+}
+
+fn states(files: &[FileEntry], colors: &HashMap<&[u8], u32>, options: &Options<'_>) -> Vec<FileState> {
+    let mut states: Vec<_> = files.iter().map(|file| state(file, colors, options)).collect();
+    // A directory goes with its files, where something in it is left out and nothing remains; not so the one above it.
+    let mut remains: HashMap<_, bool> = HashMap::new();
+    for (file, state) in files.iter().zip(&states) {
+        let remaining = remains.entry(file.path.parent()).or_insert(false);
+        *remaining |= *state == FileState::Normal;
+    }
+    for (file, state) in files.iter().zip(&mut states) {
+        if file.is_dir() && remains.get(&Some(file.path.clone())) == Some(&false) {
+            *state = FileState::NotInstalled;
+        }
+    }
+    states
 }
 
 fn state(file: &FileEntry, colors: &HashMap<&[u8], u32>, options: &Options<'_>) -> FileState {

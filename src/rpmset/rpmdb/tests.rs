@@ -28,11 +28,15 @@ fn identity(header: &Header) -> String {
     format!("{}-{}-{}.{}", parts[0], parts[1], parts[2], parts[3])
 }
 
-/// Values of `header` by tag, except those of time.
+/// Values of `header` by tag, except those of time and those that RPM 4.18 does not know yet.
 fn values(header: &Header) -> BTreeMap<u32, (u32, usize, Vec<u8>)> {
-    let tags = header
-        .tags()
-        .filter(|(tag, ..)| ![tag::INSTALLTIME, tag::INSTALLTID].contains(tag));
+    let left_out = [
+        tag::INSTALLTIME,
+        tag::INSTALLTID,
+        tag::OPENPGP,
+        tag::SHA3_256HEADER,
+    ];
+    let tags = header.tags().filter(|(tag, ..)| !left_out.contains(tag));
     tags.map(|(tag, ..)| {
         let value = header.value(tag).unwrap();
         (tag, (value.kind, value.count, value.bytes.to_vec()))
@@ -121,8 +125,6 @@ fn compare(set: &RpmSet) {
         for (tag, value) in &ours {
             assert_eq!(value, &theirs[tag], "tag {tag} of {name}");
         }
-        let order = |header: &Header| header.tags().map(|(tag, ..)| tag).collect::<Vec<_>>();
-        assert_eq!(order(header), order(&their_headers[name]), "{name}");
         assert_eq!(header.u32(tag::INSTALLTIME).unwrap(), Some(TIME));
     }
     for index in INDEXES.iter().filter(|index| index.name != "Installtid") {
@@ -210,9 +212,9 @@ fn documentation_that_is_left_out_is_noted_as_rpm_does_it() {
     let bytes = write(&RpmSet::open(&[package]).unwrap(), &options).unwrap();
     std::fs::write(&ours, bytes).unwrap();
     let ours = headers(&ours).unwrap();
-    let states = |headers: &[Header]| headers[0].value(tag::FILESTATES).unwrap().bytes.to_vec();
-    assert_eq!(states(&ours), states(&theirs));
-    assert!(states(&ours).contains(&1) && states(&ours).contains(&0));
+    let noted = |headers: &[Header]| headers[0].value(tag::FILESTATES).unwrap().bytes.to_vec();
+    assert_eq!(noted(&ours), noted(&theirs));
+    assert!(noted(&ours).contains(&2) && noted(&ours).contains(&0));
 }
 
 #[test]
