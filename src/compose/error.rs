@@ -9,8 +9,8 @@ use crate::formats::kconfig;
 use crate::formats::uki::UkiError;
 use crate::formats::verity::VerityError;
 use crate::initrd::InitrdError;
-use crate::rpmset::SetError;
 use crate::rpmset::signature::SignatureError;
+use crate::rpmset::{SetError, rpmdb};
 use crate::store::StoreError;
 use crate::tree::TreeError;
 use crate::tree::depmod::DepmodError;
@@ -113,6 +113,9 @@ pub enum ComposeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Keys(#[from] SignatureError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Rpmdb(#[from] rpmdb::Error),
     #[error(transparent)]
     #[diagnostic(transparent)]
     Store(#[from] StoreError),

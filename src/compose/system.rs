@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::{ComposeError, slot_size};
 use crate::definition::Definition;
-use crate::definition::plan::{self, Arch, PathAction, Plan};
+use crate::definition::plan::{self, Arch, PathAction, Plan, RpmDatabase};
 use crate::disk::repart::{self, RootEntry, RootFormat};
 use crate::disk::{self, Role};
 use crate::formats::rpm::tag;
 use crate::formats::verity::Algorithm;
-use crate::rpmset::{Contents, Package, RpmSet};
+use crate::rpmset::{Contents, Package, RpmSet, rpmdb};
 use crate::tree::layout::{self, Rule};
 use crate::tree::merge::merge;
 use crate::tree::path::TreePath;
@@ -92,6 +92,7 @@ pub fn make(plan: &Plan, set: &RpmSet, contents: &Contents) -> Result<Tree, Comp
         return Err(ComposeError::IdleRule { path });
     }
     lay_over(plan, &mut tree, time)?;
+    rpm_database(plan, set, &mut tree, time)?;
     identity::apply(&mut tree, time)?;
     let names = |units: &[crate::definition::names::UnitName]| {
         units
@@ -108,6 +109,26 @@ pub fn make(plan: &Plan, set: &RpmSet, contents: &Contents) -> Result<Tree, Comp
     units::apply(&mut tree, &wishes, time)?;
     layout::to_ostree(&mut tree, time, &name)?;
     Ok(tree)
+}
+
+/// The database by which the image's own RPM, and scanners, know what is installed.
+fn rpm_database(plan: &Plan, set: &RpmSet, tree: &mut Tree, time: i64) -> Result<(), ComposeError> {
+    if plan.rpms.database == RpmDatabase::None {
+        return Ok(());
+    }
+    let options = rpmdb::Options {
+        // RPM has 32 bits for it; definitions are read with years of four digits.
+        time: u32::try_from(time).unwrap_or(u32::MAX),
+        // `_transaction_color` of RPM on both architectures.
+        color: 3,
+        excluded: &|_| false,
+    };
+    let bytes = rpmdb::write(set, &options)?;
+    let place = format!("{}/{}", plan.rpms.database.as_str(), rpmdb::FILE_NAME);
+    let path = TreePath::new(place).map_err(|_| ComposeError::NoUsr)?;
+    let meta = Meta::root(0o644, time);
+    overlay::put(tree, &path, meta, Kind::file(bytes), &Arc::from("rpms.database"))?;
+    Ok(())
 }
 
 fn rule(rule: &plan::PathRule) -> (TreePath, Rule) {

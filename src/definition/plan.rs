@@ -71,6 +71,8 @@ pub struct Rpms {
     pub exclude_docs: bool,
     /// Languages whose `%lang` files are kept; empty keeps all.
     pub languages: Vec<String>,
+    /// Where the image has RPM's database of what is installed.
+    pub database: RpmDatabase,
     /// Packages that may come unsigned.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsigned: Vec<UnsignedException>,
@@ -362,6 +364,16 @@ choices! {
 choices! {
     /// Where changes to `/etc` live: an overlay over `/usr/etc` on the root partition, or in memory.
     EtcMode { Persistent = "persistent", Transient = "transient" }
+}
+choices! {
+    /// The directory of `rpmdb.sqlite`.
+    RpmDatabase {
+        /// Where RPM of Fedora and Azure Linux has it.
+        Sysimage = "/usr/lib/sysimage/rpm",
+        /// Where images made by rpm-ostree have it.
+        Share = "/usr/share/rpm",
+        None = "none",
+    }
 }
 choices! {
     RootFormat { Ext4 = "ext4", Xfs = "xfs", Btrfs = "btrfs" }

@@ -4,8 +4,8 @@ use super::names::{Account, Identifier, KernelArgument, UnitName};
 use super::plan::{
     Arch, DirectoryEntry, Disk, DiskFormat, Encryption, EncryptionMode, Erofs, ErofsCodec, EtcMode,
     EtcOverlays, FileContent, FileEntry, Group, Image, Initrd, InitrdCodec, Kernel, Layout, Os, Outputs,
-    PathAction, PathRule, Plan, RepoMode, RootEncryption, RootFormat, RootPartition, RpmSource, Rpms,
-    SymlinkEntry, UnsignedException, User,
+    PathAction, PathRule, Plan, RepoMode, RootEncryption, RootFormat, RootPartition, RpmDatabase, RpmSource,
+    Rpms, SymlinkEntry, UnsignedException, User,
 };
 use super::raw::Table;
 use super::reader::{Context, Section};
@@ -88,6 +88,7 @@ fn rpms(table: &Section<'_>) -> Option<Rpms> {
         require: table.set("require"),
         exclude_docs: table.or("exclude-docs", false),
         languages: table.set("languages"),
+        database: table.or("database", RpmDatabase::Sysimage),
     })
 }
 

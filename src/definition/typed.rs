@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::plan::{
     Arch, DiskFormat, EncryptionMode, ErofsCodec, EtcMode, InitrdCodec, Layout, PathAction, RepoMode,
-    RootFormat,
+    RootFormat, RpmDatabase,
 };
 use super::raw::{Kind, Value};
 use super::reader::{Context, listed, nearest};
@@ -127,6 +127,7 @@ chosen!(
     PathAction,
     RepoMode,
     RootFormat,
+    RpmDatabase,
 );
 
 impl FromValue for SourcePath {

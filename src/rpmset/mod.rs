@@ -8,6 +8,7 @@ mod lock;
 mod nevra;
 mod package;
 mod payload;
+pub mod rpmdb;
 mod set;
 pub mod signature;
 

@@ -33,6 +33,11 @@ impl Limits {
         store: 64 << 20,
         whole_region: false,
     };
+    /// RPM's own bounds for a header of an rpmdb: what installation adds stands behind the region.
+    pub const DATABASE: Self = Self {
+        whole_region: false,
+        ..Self::PACKAGE
+    };
 }
 
 /// A parsed header with its bytes. Every entry has been checked against the store.
@@ -40,6 +45,17 @@ impl Limits {
 pub struct Header {
     raw: Vec<u8>,
     entries: Vec<Entry>,
+}
+
+/// A value as a header stores it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Value<'a> {
+    /// RPM's number of the type.
+    pub kind: u32,
+    /// Items; bytes of binary data.
+    pub count: usize,
+    /// Integers are big-endian, strings end in NUL.
+    pub bytes: &'a [u8],
 }
 
 #[derive(Debug, Clone)]
@@ -225,6 +241,27 @@ impl Header {
         self.entries
             .iter()
             .map(|entry| (entry.tag, entry.kind, entry.count))
+    }
+
+    /// The value of `tag` as the store has it.
+    pub fn value(&self, tag: u32) -> Option<Value<'_>> {
+        self.entry(tag).map(|entry| Value {
+            kind: entry.kind,
+            count: entry.count,
+            bytes: &self.raw[entry.range.clone()],
+        })
+    }
+
+    /// Whether it starts with the immutable region, which is what packages sign.
+    pub fn is_immutable(&self) -> bool {
+        self.entries
+            .first()
+            .is_some_and(|entry| entry.tag == tag::HEADER_IMMUTABLE)
+    }
+
+    /// Index and store.
+    pub(super) fn parts(&self) -> (&[u8], &[u8]) {
+        self.raw[INTRO..].split_at(self.entries.len() * ENTRY)
     }
 
     fn entry(&self, tag: u32) -> Option<&Entry> {

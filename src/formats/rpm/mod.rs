@@ -4,6 +4,7 @@
 //! integers in headers are big-endian.
 
 pub mod header;
+pub mod header_writer;
 pub mod payload;
 pub mod tag;
 

@@ -18,6 +18,20 @@ tags! {
     HEADER_IMAGE = 61;
     HEADER_SIGNATURES = 62;
     HEADER_IMMUTABLE = 63;
+    SIGSIZE = 257;
+    SIGPGP = 259;
+    SIGMD5 = 261;
+    SIGGPG = 262;
+    DSAHEADER = 267;
+    RSAHEADER = 268;
+    SHA1HEADER = 269;
+    LONGSIGSIZE = 270;
+    LONGARCHIVESIZE = 271;
+    SHA256HEADER = 273;
+    VERITYSIGNATURES = 276;
+    VERITYSIGNATUREALGO = 277;
+    OPENPGP = 278;
+    SHA3_256HEADER = 279;
     NAME = 1000;
     VERSION = 1001;
     RELEASE = 1002;
@@ -26,10 +40,12 @@ tags! {
     DESCRIPTION = 1005;
     BUILDTIME = 1006;
     BUILDHOST = 1007;
+    INSTALLTIME = 1008;
     SIZE = 1009;
     VENDOR = 1011;
     LICENSE = 1014;
     PACKAGER = 1015;
+    GROUP = 1016;
     URL = 1020;
     OS = 1021;
     ARCH = 1022;
@@ -39,6 +55,7 @@ tags! {
     POSTUN = 1026;
     OLDFILENAMES = 1027;
     FILESIZES = 1028;
+    FILESTATES = 1029;
     FILEMODES = 1030;
     FILERDEVS = 1033;
     FILEMTIMES = 1034;
@@ -59,6 +76,7 @@ tags! {
     CONFLICTVERSION = 1055;
     RPMVERSION = 1064;
     TRIGGERSCRIPTS = 1065;
+    TRIGGERNAME = 1066;
     PREINPROG = 1085;
     POSTINPROG = 1086;
     OBSOLETENAME = 1090;
@@ -66,6 +84,7 @@ tags! {
     FILEINODES = 1096;
     FILELANGS = 1097;
     PREFIXES = 1098;
+    INSTPREFIXES = 1099;
     SOURCEPACKAGE = 1106;
     PROVIDEFLAGS = 1112;
     PROVIDEVERSION = 1113;
@@ -76,6 +95,8 @@ tags! {
     DIRNAMES = 1118;
     PAYLOADFORMAT = 1124;
     PAYLOADCOMPRESSOR = 1125;
+    INSTALLCOLOR = 1127;
+    INSTALLTID = 1128;
     FILECOLORS = 1140;
     PRETRANS = 1151;
     POSTTRANS = 1152;
@@ -85,13 +106,23 @@ tags! {
     LONGSIZE = 5009;
     FILECAPS = 5010;
     FILEDIGESTALGO = 5011;
+    RECOMMENDNAME = 5046;
+    SUGGESTNAME = 5049;
+    SUPPLEMENTNAME = 5052;
+    ENHANCENAME = 5055;
     FILETRIGGERSCRIPTS = 5066;
+    FILETRIGGERNAME = 5069;
+    FILETRIGGERINDEX = 5070;
     TRANSFILETRIGGERSCRIPTS = 5076;
+    TRANSFILETRIGGERNAME = 5079;
+    TRANSFILETRIGGERINDEX = 5080;
     FILESIGNATURES = 5090;
+    FILESIGNATURELENGTH = 5091;
     PAYLOADDIGEST = 5092;
     PAYLOADDIGESTALGO = 5093;
     MODULARITYLABEL = 5096;
     PAYLOADDIGESTALT = 5097;
+    RPMFORMAT = 5114;
     PAYLOADSHA512 = 5121;
     PAYLOADSHA3_256 = 5123;
 }
@@ -106,6 +137,10 @@ pub mod signature {
     pub const LONGARCHIVESIZE: u32 = 271;
     /// SHA-256 of the header, hexadecimal.
     pub const SHA256: u32 = 273;
+    pub const FILESIGNATURES: u32 = 274;
+    pub const FILESIGNATURELENGTH: u32 = 275;
+    pub const VERITYSIGNATURES: u32 = 276;
+    pub const VERITYSIGNATUREALGO: u32 = 277;
     /// Any number of OpenPGP signatures of the header, base64 (RPM 6).
     pub const OPENPGP: u32 = 278;
     /// SHA3-256 of the header, hexadecimal (RPM 6).
@@ -116,6 +151,8 @@ pub mod signature {
     /// MD5 of header and payload, 16 raw bytes.
     pub const MD5: u32 = 1004;
     pub const GPG: u32 = 1005;
+    /// Length of the unpacked payload in bytes.
+    pub const PAYLOADSIZE: u32 = 1007;
 }
 
 /// Bits of [`FILEFLAGS`].
@@ -135,6 +172,15 @@ pub mod sense {
     pub const LESS: u32 = 1 << 1;
     pub const GREATER: u32 = 1 << 2;
     pub const EQUAL: u32 = 1 << 3;
+    pub const POSTTRANS: u32 = 1 << 5;
+    pub const PRETRANS: u32 = 1 << 7;
+    pub const SCRIPT_PRE: u32 = 1 << 9;
+    pub const SCRIPT_POST: u32 = 1 << 10;
+    pub const SCRIPT_PREUN: u32 = 1 << 11;
+    pub const SCRIPT_POSTUN: u32 = 1 << 12;
+    pub const PREUNTRANS: u32 = 1 << 20;
+    pub const POSTUNTRANS: u32 = 1 << 21;
     /// Provided by RPM itself (`rpmlib(…)`).
     pub const RPMLIB: u32 = 1 << 24;
+    pub const KEYRING: u32 = 1 << 26;
 }
