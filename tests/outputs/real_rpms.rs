@@ -49,9 +49,9 @@ fn cases(directory: &Path, whole: bool) -> Vec<PathBuf> {
 fn extracted(package: &Path) -> Option<Seens> {
     let root = scratch();
     let mut unpack = program("rpm2cpio", [])?;
-    let mut unpack = unpack.arg(package).stdout(Stdio::piped()).spawn().unwrap();
     let flags = ["-idm", "--quiet", "--no-absolute-filenames"];
     let mut cpio = program("cpio", flags)?;
+    let mut unpack = unpack.arg(package).stdout(Stdio::piped()).spawn().unwrap();
     cpio.stdin(unpack.stdout.take().unwrap()).current_dir(root.path());
     let said = output(&mut cpio);
     assert!(said.status.success(), "{}: {said:?}", package.display());

@@ -9,8 +9,8 @@ use crate::support::tool;
 /// `name` with `arguments`; `None` (said as a skip) where it is missing.
 pub fn program<const N: usize>(name: &str, arguments: [&str; N]) -> Option<Command> {
     let mut command = Command::new(tool(name)?);
-    // Their words are compared, in the language that everyone has.
-    command.args(arguments).env("LC_ALL", "C");
+    // Their words are compared, in the language that everyone has; names of files are UTF-8.
+    command.args(arguments).env("LC_ALL", "C.UTF-8");
     Some(command)
 }
 
