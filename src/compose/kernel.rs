@@ -121,7 +121,12 @@ fn check_config(plan: &Plan, tree: &Tree, directory: &TreePath) -> Result<(), Co
 /// The machine's identity is made at first boot, without questions on the console.
 pub fn command_line(plan: &Plan, root_hash: &str) -> String {
     let mut arguments = vec![format!("usrhash={root_hash}")];
-    let fixed = ["mount.usrfstype=erofs", "mount.usrflags=ro", "rw", "systemd.firstboot=no"];
+    let fixed = [
+        "mount.usrfstype=erofs",
+        "mount.usrflags=ro",
+        "rw",
+        "systemd.firstboot=no",
+    ];
     arguments.extend(fixed.map(str::to_owned));
     arguments.extend(
         plan.kernel
