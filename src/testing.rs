@@ -76,7 +76,8 @@ pub fn sample_rpms() -> Option<PathBuf> {
 pub fn selinux_policy() -> Option<PathBuf> {
     let found = directory("HULLWRIGHT_SELINUX_POLICY", || {
         cache().map(|cache| cache.join("selinux-policy"))
-    });
+    })
+    .filter(|made| made.join("stamp").is_file());
     if found.is_none() {
         skip("the SELinux policy is missing: run tests/sample-set/selinux-policy");
     }
