@@ -257,7 +257,7 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
         else {
-            eprintln!("SKIPPED: cpio is missing");
+            crate::testing::skip("cpio is missing");
             return;
         };
         child.stdin.take().unwrap().write_all(&sample()).unwrap();

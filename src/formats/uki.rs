@@ -176,7 +176,7 @@ mod tests {
         let path = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
         match fs::read(path) {
             Ok(bytes) => stubs.push(("installed", bytes)),
-            Err(_) => eprintln!("SKIPPED: {path} is missing"),
+            Err(_) => crate::testing::skip(&format!("{path} is missing")),
         }
         stubs
     }

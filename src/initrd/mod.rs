@@ -383,7 +383,7 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn();
         let Ok(mut cpio) = cpio else {
-            eprintln!("SKIPPED: cpio is missing");
+            crate::testing::skip("cpio is missing");
             return;
         };
         cpio.stdin.take().unwrap().write_all(&archive).unwrap();

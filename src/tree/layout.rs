@@ -105,7 +105,14 @@ pub fn to_ostree(tree: &mut Tree, time: i64, name: &dyn Fn(&Origin) -> String) -
     }
     // Devices appear in /dev by themselves; nothing that lies in these at build time is ever seen.
     for hidden in ["/dev", "/proc", "/sys", "/tmp"] {
-        tree.remove(&TreePath::literal(hidden));
+        let path = TreePath::literal(hidden);
+        let files = tree
+            .walk_from(&path)
+            .filter(|(_, node)| matches!(node.kind, Kind::File(_)));
+        if let Some((path, node)) = files.into_iter().next() {
+            return Err(no_place(&path, name(&node.origin)));
+        }
+        tree.remove(&path);
     }
 
     let mut state = State::new(tree, time);
@@ -568,7 +575,12 @@ mod tests {
 
     #[test]
     fn what_has_no_place_is_refused_unless_a_rule_says_more() {
-        let cases: [(&'static str, Kind, &str); 5] = [
+        let cases: [(&'static str, Kind, &str); 6] = [
+            (
+                "/tmp/lost",
+                Kind::file(*b""),
+                "`/tmp/lost` (pkg-1-1.noarch) is neither",
+            ),
             (
                 "/opt/vendor/tool",
                 Kind::file(*b""),

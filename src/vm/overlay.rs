@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn qemu_img_agrees() {
         if Command::new("qemu-img").arg("--version").output().is_err() {
-            eprintln!("SKIPPED: qemu-img is missing");
+            crate::testing::skip("qemu-img is missing");
             return;
         }
         let dir = tempfile::tempdir().unwrap();

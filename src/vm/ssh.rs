@@ -206,7 +206,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let login = match Login::prepare(dir.path()) {
             Err(VmError::ProgramMissing { program, .. }) => {
-                eprintln!("SKIPPED: {program} is missing");
+                crate::testing::skip(&format!("{program} is missing"));
                 return;
             }
             login => login.unwrap(),

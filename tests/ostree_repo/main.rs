@@ -6,3 +6,5 @@ mod against_ostree;
 mod reading;
 mod refusals;
 mod support;
+#[path = "../../src/testing.rs"]
+mod testing;

@@ -20,7 +20,7 @@ pub const MODES: [RepoMode; 2] = [ARCHIVE, RepoMode::BareUser];
 pub fn tool(name: &str) -> bool {
     let found = Command::new(name).arg("--version").output().is_ok();
     if !found {
-        eprintln!("SKIPPED: {name} is missing");
+        crate::testing::skip(&format!("{name} is missing"));
     }
     found
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod efi;
+#[path = "../../src/testing.rs"]
+mod testing;
 
 use std::fs;
 use std::io::{self, Write};
@@ -24,7 +26,7 @@ fn tools() -> bool {
     match (Qemu::find(), Ovmf::find(false)) {
         (Ok(_), Ok(_)) => true,
         (Err(error), _) | (_, Err(error)) => {
-            eprintln!("SKIPPED: {error}");
+            testing::skip(&error.to_string());
             false
         }
     }
@@ -260,7 +262,7 @@ fn a_tpm_is_there_and_its_state_is_kept() {
     let (dir, _, machine) = machine("os.raw", &efi::disk(HEALTHY, Then::Halt));
     let mut vm = match machine.tpm(true).keep(true).start() {
         Err(VmError::ProgramMissing { program, .. }) => {
-            eprintln!("SKIPPED: {program} is missing");
+            testing::skip(&format!("{program} is missing"));
             return;
         }
         vm => vm.unwrap(),

@@ -207,7 +207,7 @@ fn what_is_missing_is_named_with_what_wants_it() {
 #[test]
 fn the_hosts_programs_need_what_ldd_says() {
     if Command::new("ldd").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: ldd is missing");
+        crate::testing::skip("ldd is missing");
         return;
     }
     // Only what the programs need is put into the tree, so that nothing else is read.

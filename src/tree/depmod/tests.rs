@@ -91,7 +91,7 @@ fn written(tree: &Tree, name: &str) -> Vec<u8> {
 #[test]
 fn the_indexes_say_what_depmods_say() {
     if Command::new("depmod").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: depmod is missing");
+        crate::testing::skip("depmod is missing");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -142,7 +142,7 @@ fn the_indexes_say_what_depmods_say() {
 #[test]
 fn modprobe_reads_the_indexes() {
     if Command::new("modprobe").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: modprobe is missing");
+        crate::testing::skip("modprobe is missing");
         return;
     }
     let dir = tempfile::tempdir().unwrap();

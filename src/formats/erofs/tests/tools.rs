@@ -16,7 +16,7 @@ fn tool(name: &str) -> bool {
         .status()
         .is_ok();
     if !found {
-        eprintln!("SKIPPED: {name} is missing");
+        crate::testing::skip(&format!("{name} is missing"));
     }
     found
 }
@@ -157,9 +157,9 @@ fn the_kernel_shows_what_was_written() {
             .args([&path, &point])
             .output();
         if !output.as_ref().is_ok_and(|output| output.status.success()) {
-            eprintln!(
-                "SKIPPED: mounting erofs needs root, a loop device and a kernel that has it: {output:?}"
-            );
+            crate::testing::skip(&format!(
+                "mounting erofs needs root, a loop device and a kernel that has it: {output:?}"
+            ));
             return;
         }
         let _mount = Mount(&point);
