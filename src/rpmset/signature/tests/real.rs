@@ -112,13 +112,9 @@ fn rpm_agrees_on_packages_that_its_own_tools_sign() {
         ]);
         command
     };
-    // RPM 4.18 with its own parser knows RSA and DSA, and not the curves.
-    for (algorithm, known_to_rpm) in [
-        ("rsa2048", true),
-        ("dsa2048", true),
-        ("ed25519", false),
-        ("nistp256", false),
-    ] {
+    // RPM 4.18 with its own parser knows RSA and DSA; it signs with Ed25519 without being able to
+    // check that, and refuses to sign with ECDSA.
+    for (algorithm, known_to_rpm) in [("rsa2048", true), ("dsa2048", true), ("ed25519", false)] {
         let name = format!("{algorithm}@example.org");
         run(gpg_command().args(["--quick-generate-key", &name, algorithm, "sign", "0"]));
         let key = directory.path().join(algorithm);
