@@ -75,7 +75,7 @@ pub fn check_room(plan: &Plan, tree: &Tree, workspace: &Workspace) -> Result<(),
         RepoMode::BareUser => content,
         RepoMode::Archive => content / 3,
     };
-    disk::check_space(workspace.directory(), commit.saturating_add(content / 3 * copies))?;
+    disk::check_space(workspace.out(), commit.saturating_add(content / 3 * copies))?;
     Ok(())
 }
 

@@ -73,6 +73,11 @@ impl Workspace {
         })
     }
 
+    /// The directory that the output comes to lie in.
+    pub fn out(&self) -> &Path {
+        self.target.parent().unwrap_or(&self.target)
+    }
+
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }

@@ -162,8 +162,8 @@ fn ukify_and_objdump_read_the_kernel_image() {
     assert_eq!(
         text(".cmdline"),
         format!(
-            "usrhash={hash} rw systemd.firstboot=no console=tty0 console=ttyS0,115200n8 \
-             earlyprintk=ttyS0,115200 nvme_core.io_timeout=240"
+            "usrhash={hash} mount.usrfstype=erofs mount.usrflags=ro rw systemd.firstboot=no console=tty0 \
+             console=ttyS0,115200n8 earlyprintk=ttyS0,115200 nvme_core.io_timeout=240"
         )
     );
     let release = text(".osrel");

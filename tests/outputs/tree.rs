@@ -156,6 +156,9 @@ fn reason(path: &str, overlays: &BTreeSet<String>) -> Option<&'static str> {
     if path == "/usr/etc/sysusers.d" || below("/usr/etc/sysusers.d") {
         return Some("packages' accounts with the numbers that they got");
     }
+    if path == "/usr/lib/sysimage" || path == "/usr/lib/sysimage/rpm" || below("/usr/lib/sysimage/rpm") {
+        return Some("the rpmdb");
+    }
     if below("/usr/lib/repart.d") {
         return Some("partitions that first boot makes");
     }
