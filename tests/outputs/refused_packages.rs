@@ -82,25 +82,21 @@ fn a_link_that_leads_out_is_not_written_through() {
 fn an_absolute_link_stays_inside_the_image() {
     let Some(bench) = Bench::new() else { return };
     bench.base();
-    let outside = bench.path("outside");
-    fs::create_dir(&outside).unwrap();
-    let target = outside.to_str().unwrap();
+    let target = "/outside-of-hullwright/of-the-host";
     bench.package("evil", &[("/usr/lib/evil", Link(target))]);
     bench.package("tool", &[("/usr/lib/evil/tool", File("planted"))]);
     let said = bench.refused(&["base", "evil", "tool"], "");
     // The image has such a directory now, which no layout has a place for.
-    let top = target.split('/').nth(1).unwrap();
     says(
         &said,
         &[
-            &format!("`/{top}`"),
+            "`/outside-of-hullwright`",
             "the layout has no place for it",
             "[[paths]]",
         ],
     );
-    assert_eq!(
-        fs::read_dir(&outside).unwrap().count(),
-        0,
+    assert!(
+        !std::path::Path::new("/outside-of-hullwright").exists(),
         "nothing is written outside"
     );
 }
