@@ -427,6 +427,10 @@ mod tests {
                     "{which}, {tool}: {verified}"
                 );
                 assert!(!verified.contains("warning"), "{which}, {tool}: {verified}");
+                // sbverify has found one hash for both; osslsigncode before 2.6 reads its own only.
+                if tool == "sbsign" {
+                    continue;
+                }
                 let (_, text) = output("osslsigncode", ["verify", "-CAfile", cert, "-in", signed]);
                 let value = |label: &str| {
                     let line = text.lines().find(|line| line.contains(label)).unwrap_or_default();
