@@ -47,6 +47,18 @@ fn every_algorithm_and_version_is_verified() {
             KeyVersion::V6,
             HashAlgorithm::Sha3_512,
         ),
+        (
+            "ML-DSA-65 with Ed25519, v6",
+            KeyType::MlDsa65Ed25519,
+            KeyVersion::V6,
+            HashAlgorithm::Sha3_256,
+        ),
+        (
+            "ML-DSA-87 with Ed448, v6",
+            KeyType::MlDsa87Ed448,
+            KeyVersion::V6,
+            HashAlgorithm::Sha512,
+        ),
     ];
     let package = Unsigned::new();
     for (name, kind, version, hash) in cases {
