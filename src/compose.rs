@@ -5,6 +5,7 @@ mod error;
 mod initrd;
 mod kernel;
 mod outputs;
+mod set;
 mod system;
 mod workspace;
 
@@ -109,7 +110,18 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
             ));
         }
     }
-    system::check_set(definition, &set)?;
+    set::check(definition, &set)?;
+    let open = progress.stage(
+        "check dependencies",
+        || set::check_closure(plan, &set),
+        |open| match open.len() {
+            0 => "nothing is open".to_owned(),
+            count => format!("{count} open, excepted"),
+        },
+    )?;
+    for (open, reason) in &open {
+        progress.warn(&format!("{open}: {reason}"));
+    }
     let scriptlets = outputs::scriptlets(&set);
     if !scriptlets.is_empty() {
         progress.note(&scriptlets_note(&scriptlets));
@@ -204,7 +216,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         "write the manifest",
         || {
             outputs::write_manifest(
-                plan, &set, &trust, &kernel, &initrd, &cmdline, &commit, &sealed, &disks, &workspace,
+                plan, &set, &trust, &open, &kernel, &initrd, &cmdline, &commit, &sealed, &disks, &workspace,
             )
         },
         |()| String::new(),

@@ -5,6 +5,7 @@ mod build;
 mod lock;
 pub mod report;
 mod rpm;
+mod rpm_closure;
 mod show;
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `hullwright rpm`: looking at single packages with the code that builds take them by.
+//! `hullwright rpm`: looking at packages with the code that builds take them by.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
@@ -12,7 +12,9 @@ use miette::{Context as _, IntoDiagnostic as _};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-/// Look at RPM packages: are they whole, who signed them
+use super::rpm_closure::{self, ClosureArgs};
+
+/// Look at RPM packages: are they whole, who signed them, is a set of them complete
 #[derive(Debug, Args)]
 pub struct RpmArgs {
     #[command(subcommand)]
@@ -22,6 +24,7 @@ pub struct RpmArgs {
 #[derive(Debug, Subcommand)]
 enum RpmCommand {
     Verify(VerifyArgs),
+    Closure(ClosureArgs),
 }
 
 /// Check digests and signatures; exit status 1 if a package is not whole or not signed by a given key
@@ -47,6 +50,7 @@ pub struct VerifyArgs {
 pub fn run(args: &RpmArgs) -> miette::Result<ExitCode> {
     match &args.command {
         RpmCommand::Verify(args) => verify_all(args),
+        RpmCommand::Closure(args) => rpm_closure::run(args),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::formats::kconfig;
 use crate::formats::uki::UkiError;
 use crate::formats::verity::VerityError;
 use crate::initrd::InitrdError;
+use crate::rpmset::closure::{ClosureError, NotClosed};
 use crate::rpmset::signature::SignatureError;
 use crate::rpmset::{SetError, rpmdb};
 use crate::store::StoreError;
@@ -35,18 +36,18 @@ pub enum ComposeError {
         #[related]
         errors: Vec<MergeError>,
     },
-    #[error("no package of the set provides `{wanted}`{}", nearest.as_ref().map(|n| format!("; the nearest name is `{n}`")).unwrap_or_default())]
+    #[error("no package of the set provides `{wanted}`{}", nearest.iter().map(|nearest| format!("; {nearest}")).collect::<String>())]
     #[diagnostic(help("{place}: it is named there; add the package to the set, or correct the name"))]
     Missing {
         wanted: String,
-        nearest: Option<String>,
+        /// What comes nearest, in sentences.
+        nearest: Vec<String>,
         place: String,
     },
-    #[error("package `{package}` is for {found}, and the image is for {wanted}")]
-    #[diagnostic(help("take the package built for {wanted}, or change `image.arch`"))]
+    #[error("the image is for {wanted}, and these packages are not: {}", packages.join(", "))]
+    #[diagnostic(help("take the packages built for {wanted}, or change `image.arch`"))]
     Architecture {
-        package: String,
-        found: String,
+        packages: Vec<String>,
         wanted: &'static str,
     },
     #[error("{count} packages of the set provide `{wanted}`: {packages}")]
@@ -113,6 +114,12 @@ pub enum ComposeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Keys(#[from] SignatureError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Closure(#[from] ClosureError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    NotClosed(#[from] NotClosed),
     #[error(transparent)]
     #[diagnostic(transparent)]
     Rpmdb(#[from] rpmdb::Error),

@@ -3,7 +3,8 @@
 use std::fs;
 
 use super::ComposeError;
-use super::system::{missing, provides};
+use super::set::require;
+use super::system::provides;
 use crate::definition::plan::Plan;
 use crate::formats::kconfig;
 use crate::rpmset::{Package, RpmSet};
@@ -32,7 +33,12 @@ pub fn find_package(plan: &Plan, set: &RpmSet) -> Result<usize, ComposeError> {
         .filter(|&index| provides(&packages[index], wanted))
         .collect();
     match found.as_slice() {
-        [] => Err(missing(set, wanted, "kernel.package")),
+        [] => {
+            require(set, wanted, "kernel.package")?;
+            Err(ComposeError::NoKernel {
+                package: wanted.to_owned(),
+            })
+        }
         [index] => Ok(*index),
         several => Err(ComposeError::SeveralKernels {
             wanted: wanted.to_owned(),

@@ -16,10 +16,11 @@ use crate::formats::verity::Algorithm;
 use crate::initrd::Initrd;
 use crate::ostree::{self, Commit, CommitOptions, Value};
 use crate::report::{
-    Manifest, ManifestCommit, ManifestKernel, ManifestOutput, ManifestPackage, ManifestPartition,
-    ManifestScriptlets, Progress, file_digest, write_sums,
+    Manifest, ManifestCommit, ManifestKernel, ManifestOpen, ManifestOutput, ManifestPackage,
+    ManifestPartition, ManifestScriptlets, Progress, file_digest, write_sums,
 };
 use crate::rpmset::RpmSet;
+use crate::rpmset::closure::Open;
 use crate::rpmset::signature::{Checked, Verdict};
 use crate::store::{Digest, hex};
 use crate::tree::{Kind, Tree};
@@ -204,6 +205,7 @@ pub fn write_manifest(
     plan: &Plan,
     set: &RpmSet,
     trust: &[Checked],
+    open: &[(Open, String)],
     kernel: &Kernel,
     initrd: &Initrd,
     cmdline: &str,
@@ -275,6 +277,18 @@ pub fn write_manifest(
         outputs,
         packages: packages(set, trust),
         scriptlets_not_run: scriptlets(set),
+        open_requirements: open
+            .iter()
+            .map(|(open, reason)| ManifestOpen {
+                requires: open.requirement.clone(),
+                wanted_by: open
+                    .wanted_by
+                    .iter()
+                    .map(|wanter| wanter.package.clone())
+                    .collect(),
+                reason: reason.clone(),
+            })
+            .collect(),
     };
     let path = workspace.path("manifest.json");
     fs::write(&path, manifest.to_text()).map_err(|source| output(&path, source))?;

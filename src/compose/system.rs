@@ -4,8 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use super::{ComposeError, slot_size};
-use crate::definition::Definition;
-use crate::definition::plan::{self, Arch, PathAction, Plan, RpmDatabase};
+use crate::definition::plan::{self, PathAction, Plan, RpmDatabase};
 use crate::disk::repart::{self, RootEntry, RootFormat};
 use crate::disk::{self, Role};
 use crate::formats::rpm::tag;
@@ -17,37 +16,6 @@ use crate::tree::path::TreePath;
 use crate::tree::units::{self, Wishes};
 use crate::tree::{Kind, Meta, Node, Origin, Tree, identity, ldconfig, overlay, seal, selinux};
 
-/// Whether `set` is the set that the definition means: names that it requires, and its
-/// architecture.
-pub fn check_set(definition: &Definition, set: &RpmSet) -> Result<(), ComposeError> {
-    let plan = &definition.plan;
-    for (index, wanted) in plan.rpms.require.iter().enumerate() {
-        if !set.packages().iter().any(|package| provides(package, wanted)) {
-            let key = format!("rpms.require[{index}]");
-            return Err(missing(
-                set,
-                wanted,
-                definition.place(&key).unwrap_or("rpms.require"),
-            ));
-        }
-    }
-    for package in set.packages() {
-        let arch = package.nevra.arch.as_str();
-        let fits = match plan.image.arch {
-            Arch::X86_64 => matches!(arch, "noarch" | "x86_64" | "i386" | "i486" | "i586" | "i686"),
-            Arch::Aarch64 => matches!(arch, "noarch" | "aarch64"),
-        };
-        if !fits {
-            return Err(ComposeError::Architecture {
-                package: package.nevra.to_string(),
-                found: arch.to_owned(),
-                wanted: plan.image.arch.as_str(),
-            });
-        }
-    }
-    Ok(())
-}
-
 /// Whether `package` is called `wanted` or provides it, in whatever version.
 pub fn provides(package: &Package, wanted: &str) -> bool {
     let header = &package.preamble.header;
@@ -55,17 +23,6 @@ pub fn provides(package: &Package, wanted: &str) -> bool {
         || header
             .strings(tag::PROVIDENAME)
             .is_ok_and(|names| names.contains(&wanted.as_bytes()))
-}
-
-pub fn missing(set: &RpmSet, wanted: &str, place: &str) -> ComposeError {
-    let score = |name: &&str| strsim::jaro_winkler(name, wanted);
-    let names = set.packages().iter().map(|package| package.nevra.name.as_str());
-    let nearest = names.max_by(|a, b| score(a).total_cmp(&score(b)));
-    ComposeError::Missing {
-        wanted: wanted.to_owned(),
-        nearest: nearest.filter(|name| score(name) > 0.75).map(str::to_owned),
-        place: place.to_owned(),
-    }
 }
 
 /// Who put a node into the tree, for messages.

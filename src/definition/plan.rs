@@ -65,7 +65,7 @@ pub struct Rpms {
     pub source: Option<RpmSource>,
     /// Files with OpenPGP public keys that packages may be signed by.
     pub keys: Vec<SourcePath>,
-    /// Names or capabilities that the set must provide, or it is the wrong set.
+    /// Names or capabilities, with a range of versions or not, that the set must provide, or it is the wrong set.
     pub require: Vec<String>,
     /// Leaves out the files that packages mark as documentation.
     pub exclude_docs: bool,
@@ -76,6 +76,9 @@ pub struct Rpms {
     /// Packages that may come unsigned.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsigned: Vec<UnsignedException>,
+    /// Requirements that no package of the set need satisfy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<OpenException>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -91,6 +94,14 @@ pub enum RpmSource {
 #[serde(rename_all = "kebab-case")]
 pub struct UnsignedException {
     pub package: String,
+    pub reason: Reason,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OpenException {
+    /// As RPM writes it: `name >= 1:2.0-3`.
+    pub requires: String,
     pub reason: Reason,
 }
 

@@ -70,6 +70,7 @@ const NAMED: &[(&str, &str)] = &[
     ("os.users", "name"),
     ("os.groups", "name"),
     ("rpms.unsigned", "package"),
+    ("rpms.open", "requires"),
 ];
 
 impl Table {

@@ -3,9 +3,9 @@
 use super::names::{Account, Identifier, KernelArgument, UnitName};
 use super::plan::{
     Arch, DirectoryEntry, Disk, DiskFormat, Encryption, EncryptionMode, Erofs, ErofsCodec, EtcMode,
-    EtcOverlays, FileContent, FileEntry, Group, Image, Initrd, InitrdCodec, Kernel, Layout, Os, Outputs,
-    PathAction, PathRule, Plan, RepoMode, RootEncryption, RootFormat, RootPartition, RpmDatabase, RpmSource,
-    Rpms, SymlinkEntry, UnsignedException, User,
+    EtcOverlays, FileContent, FileEntry, Group, Image, Initrd, InitrdCodec, Kernel, Layout, OpenException,
+    Os, Outputs, PathAction, PathRule, Plan, RepoMode, RootEncryption, RootFormat, RootPartition,
+    RpmDatabase, RpmSource, Rpms, SymlinkEntry, UnsignedException, User,
 };
 use super::raw::Table;
 use super::reader::{Context, Section};
@@ -81,8 +81,18 @@ fn rpms(table: &Section<'_>) -> Option<Rpms> {
             reason: reason?,
         })
     });
+    let open = table.entries("open");
+    let open = open.iter().filter_map(|entry| {
+        let requires = entry.require("requires", "\"name >= 1.0\"");
+        let reason = entry.require("reason", "\"why the image does without\"");
+        Some(OpenException {
+            requires: requires?,
+            reason: reason?,
+        })
+    });
     Some(Rpms {
         unsigned: unsigned.collect(),
+        open: open.collect(),
         source: lock.or(directory.map(RpmSource::Directory)),
         keys: table.set("keys"),
         require: table.set("require"),

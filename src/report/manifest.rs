@@ -27,6 +27,19 @@ pub struct Manifest {
     /// What an installation by RPM would have run, and the composer has not. Absent where there is nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scriptlets_not_run: Vec<ManifestScriptlets>,
+    /// What packages require and no package provides, by exception. Absent where there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub open_requirements: Vec<ManifestOpen>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ManifestOpen {
+    /// As RPM writes it: `name >= 1:2.0-3`.
+    pub requires: String,
+    /// NEVRAs.
+    pub wanted_by: Vec<String>,
+    /// Why it may stay open.
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -1,5 +1,6 @@
 //! The RPM set: packages, their headers, payloads and digests.
 
+pub mod closure;
 mod digests;
 mod error;
 mod evr;

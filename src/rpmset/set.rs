@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::error::Error;
 use super::signature::Untrusted;
 use super::{Lock, LockError, Package, payload};
+use crate::formats::rpm::Header;
 use crate::store::{Blob, Store};
 
 /// Packages in the order of their NEVRA: the same set always comes in the same order.
@@ -172,6 +173,12 @@ impl RpmSet {
 
     pub fn packages(&self) -> &[Package] {
         &self.packages
+    }
+
+    /// The packages' headers, in their order.
+    pub fn headers(&self) -> Vec<&Header> {
+        let packages = self.packages.iter();
+        packages.map(|package| &package.preamble.header).collect()
     }
 
     /// Unpacks every payload into `store`, or finds it there; all digests are checked.

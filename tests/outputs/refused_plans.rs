@@ -42,7 +42,7 @@ fn definitions_that_the_packages_do_not_meet() {
         (
             "[rpms]\nrequire = [\"bse\"]\n",
             &[
-                "no package of the set provides `bse`; the nearest name is `base`",
+                "no package of the set provides `bse`; base-1-1.noarch provides base = 1-1",
                 "image.toml:3",
                 "add the package to the set",
             ],

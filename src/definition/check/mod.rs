@@ -191,13 +191,22 @@ fn texts(context: &Context<'_>, plan: &Plan) {
             );
         }
     }
-    for (index, name) in plan.rpms.require.iter().enumerate() {
-        text(
-            &format!("rpms.require[{index}]"),
-            name,
-            package,
-            "the name of a package, or of what it provides",
-        );
+    for (index, wanted) in plan.rpms.require.iter().enumerate() {
+        let words: Vec<_> = wanted.split_ascii_whitespace().collect();
+        let fits = match words[..] {
+            [name] => name == wanted,
+            [_, operator, _] => matches!(operator, "<" | "<=" | "=" | ">=" | ">"),
+            _ => false,
+        };
+        if !fits || wanted.contains(char::is_control) {
+            let key = format!("rpms.require[{index}]");
+            report(
+                context,
+                &key,
+                format!("`{key}` is neither a name nor a name with a version: {wanted:?}"),
+                "the name of a package, or of what it provides: \"glibc\", or \"glibc >= 2.38\"",
+            );
+        }
     }
     for (index, name) in plan.initrd.modules.iter().enumerate() {
         let letters = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);

@@ -172,12 +172,19 @@ pub mod sense {
     pub const LESS: u32 = 1 << 1;
     pub const GREATER: u32 = 1 << 2;
     pub const EQUAL: u32 = 1 << 3;
+    /// The three that compare versions.
+    pub const COMPARISON: u32 = LESS | GREATER | EQUAL;
     pub const POSTTRANS: u32 = 1 << 5;
     pub const PRETRANS: u32 = 1 << 7;
+    /// The interpreter of a scriptlet.
+    pub const INTERP: u32 = 1 << 8;
     pub const SCRIPT_PRE: u32 = 1 << 9;
     pub const SCRIPT_POST: u32 = 1 << 10;
     pub const SCRIPT_PREUN: u32 = 1 << 11;
     pub const SCRIPT_POSTUN: u32 = 1 << 12;
+    pub const SCRIPT_VERIFY: u32 = 1 << 13;
+    /// Wanted, not needed.
+    pub const MISSINGOK: u32 = 1 << 19;
     pub const PREUNTRANS: u32 = 1 << 20;
     pub const POSTUNTRANS: u32 = 1 << 21;
     /// Provided by RPM itself (`rpmlib(…)`).
