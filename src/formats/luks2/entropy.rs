@@ -8,6 +8,10 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::error::Luks2Error;
+use super::hash::Hash;
+use super::kdf::Kdf;
+
+pub(super) const EMPTY_SECRET: &str = "an empty passphrase or key file keeps nobody out";
 
 /// The key that the data is encrypted with; wiped from memory when dropped, never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,6 +31,23 @@ impl VolumeKey {
             return Err(Luks2Error::EqualHalves);
         }
         Ok(Self(bytes))
+    }
+
+    /// The key of 64 bytes that derives from `secret`, so that a given key file or passphrase always makes the same
+    /// volume. `context` is public and should name the one volume that this is for.
+    ///
+    /// `kdf` is to be the one of the keyslot that `secret` opens: guessing the secret by way of the volume key then
+    /// costs as much as by way of the keyslot.
+    ///
+    /// # Errors
+    /// A derivation that would not be written into a keyslot either, an empty secret, or memory that cannot be had.
+    pub fn from_secret(secret: &[u8], kdf: &Kdf, context: &[u8]) -> Result<Self, Luks2Error> {
+        kdf.check()?;
+        if secret.is_empty() {
+            return Err(Luks2Error::Parameters(EMPTY_SECRET.to_owned()));
+        }
+        let salt = Hash::Sha256.digest(&[b"hullwright luks2 volume key ", context]);
+        Self::new(kdf.derive(secret, &salt, 64)?)
     }
 
     /// Its bytes: the half for data, then the half for tweaks.
@@ -145,6 +166,30 @@ mod tests {
             assert!(error.contains(why), "{error}");
         }
         assert_eq!(format!("{:?}", key(1)), "VolumeKey(512 bits)");
+    }
+
+    #[test]
+    fn a_key_of_a_secret_depends_on_secret_derivation_and_context() {
+        let make = |secret: &[u8], kdf, context: &[u8]| VolumeKey::from_secret(secret, &kdf, context);
+        let sha256 = Kdf::Pbkdf2 {
+            hash: Hash::Sha256,
+            iterations: 1000,
+        };
+        let key = make(b"secret", Kdf::RANDOM_KEY, b"volume").unwrap();
+        assert_eq!(key, make(b"secret", Kdf::RANDOM_KEY, b"volume").unwrap());
+        for other in [
+            make(b"secreT", Kdf::RANDOM_KEY, b"volume"),
+            make(b"secret", sha256, b"volume"),
+            make(b"secret", Kdf::RANDOM_KEY, b"other"),
+        ] {
+            assert_ne!(other.unwrap(), key);
+        }
+        assert!(make(b"", Kdf::RANDOM_KEY, b"volume").is_err());
+        let weak = Kdf::Pbkdf2 {
+            hash: Hash::Sha256,
+            iterations: 1,
+        };
+        assert!(make(b"secret", weak, b"volume").is_err());
     }
 
     #[test]

@@ -114,11 +114,19 @@ fn cost(object: &Object<'_>, key: &str) -> Result<u32, Luks2Error> {
 
 fn kdf(object: &Object<'_>) -> Result<Kdf, Luks2Error> {
     let costs = || {
-        Ok::<_, Luks2Error>(Argon2Costs {
+        let costs = Argon2Costs {
             time: cost(object, "time")?,
             memory: cost(object, "memory")?,
             lanes: cost(object, "cpus")?,
-        })
+        };
+        // RFC 9106 does not define it for less.
+        if costs.memory / 8 < costs.lanes {
+            let (memory, lanes) = (costs.memory, costs.lanes);
+            return Err(object.error(format!(
+                "has {memory} KiB of memory for {lanes} lanes of at least 8"
+            )));
+        }
+        Ok(costs)
     };
     match object.text("type")? {
         "pbkdf2" => Ok(Kdf::Pbkdf2 {

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::super::at::WriteAt;
 use super::binary::{self, BINARY_SIZE, Fields, HEADER_SALT_SIZE, HEADER_SIZES, MAX_LABEL, Which};
 use super::check::{self, AREA_ALIGNMENT, MAX_KEYSLOTS_SIZE};
-use super::entropy::{Entropy, Purpose, VolumeKey};
+use super::entropy::{EMPTY_SECRET, Entropy, Purpose, VolumeKey};
 use super::error::Luks2Error;
 use super::hash::Hash;
 use super::header::{CopyState, Header};
@@ -155,7 +155,7 @@ impl<'a> Params<'a> {
         for keyslot in &self.keyslots {
             keyslot.kdf.check()?;
             if keyslot.secret.is_empty() {
-                return refuse("an empty passphrase or key file keeps nobody out".to_owned());
+                return refuse(EMPTY_SECRET.to_owned());
             }
             if keyslot.secret.len() > MAX_SECRET {
                 return refuse(

@@ -29,6 +29,9 @@ fn it_reads_what_was_meant_and_opens_it() {
         "type": "systemd-tpm2", "keyslots": ["1"], "tpm2-pcrs": [7], "tpm2_pubkey_pcrs": [11],
         "tpm2-blob": "AAAA/+8=", "nested": {"a": [{"b": "\u{e4}\"\\/"}]},
     });
+    // As deep as json-c reads.
+    let deep = (0..28).fold(json!(1), |inner, _| json!([inner]));
+    let deep = json!({"type": "deep", "keyslots": [], "x": deep});
     let params = Params {
         label: "root",
         subsystem: "hull",
@@ -44,7 +47,9 @@ fn it_reads_what_was_meant_and_opens_it() {
                 priority: Priority::Prefer,
             },
         ],
-        tokens: vec![Token::try_from(token.as_object().unwrap().clone()).unwrap()],
+        tokens: [&token, &deep]
+            .map(|token| Token::try_from(token.as_object().unwrap().clone()).unwrap())
+            .into(),
         flags: vec!["allow-discards".to_owned()],
         ..Params::new(UUID, PASSPHRASE, QUICK)
     };
@@ -87,6 +92,7 @@ fn it_reads_what_was_meant_and_opens_it() {
         "Area offset:290816 [bytes]",
         "Area length:258048 [bytes]",
         "0: systemd-tpm2",
+        "1: deep",
     ] {
         assert!(dump.iter().any(|found| found == line), "{line}\n{dump:#?}");
     }

@@ -3,6 +3,7 @@
 mod against_cryptsetup;
 mod damage;
 mod data;
+mod file_system;
 mod made_by_cryptsetup;
 mod refusals;
 mod writing;

@@ -180,6 +180,11 @@ fn metadata_that_is_not_known_and_safe_is_refused() {
         ("/keyslots/1/kdf/time", json!(0), "time 0"),
         ("/keyslots/1/kdf/memory", json!(-5), "\"memory\""),
         ("/keyslots/1/kdf/cpus", json!(0), "cpus 0"),
+        (
+            "/keyslots/1/kdf/memory",
+            json!(15),
+            "15 KiB of memory for 2 lanes",
+        ),
         ("/keyslots/32", json!({}), "no number below 32"),
         ("/keyslots/01", json!({}), "no number below 32"),
         ("/keyslots/3", json!(3), "keyslot \"3\" is not an object"),
