@@ -15,6 +15,7 @@ pub mod kconfig;
 pub mod kmod;
 pub mod kmodindex;
 pub mod ldcache;
+pub mod luks2;
 pub mod pe;
 pub mod pe_append;
 pub mod qcow2;
