@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help setup sample build demo test test-full bench lint clean-cache
+.PHONY: help setup sample build demo test test-full bench lint clean-cache fuzz
 
 CACHE := $(or $(HULLWRIGHT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hullwright)
 DEFINITION ?= image-defs/sample-container-host.toml
@@ -53,3 +53,7 @@ bench: sample
 lint:
 	@cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+
+# Searches for inputs that a parser cannot bear: make fuzz TARGET=rpm_header SECONDS=600
+fuzz:
+	@fuzz/run "$(or $(TARGET),rpm_header)" "$(or $(SECONDS),60)"

@@ -2,6 +2,7 @@
 
 mod boot;
 mod error;
+mod ids;
 mod initrd;
 mod kernel;
 mod outputs;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use rayon::join;
 
 pub use error::ComposeError;
+pub use ids::{Locked, lock_ids};
 pub use workspace::Unfinished;
 
 use crate::definition::Definition;
@@ -85,6 +87,10 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     let store = Store::open(&request.store)?;
     let workspace = Workspace::new(&request.out, &plan.image.stem(), &request.unfinished)?;
 
+    let ids = ids::read(plan)?;
+    if ids.is_none() {
+        progress.note(ids::NOT_FIXED);
+    }
     let source = rpm_source(plan, request)?;
     let set = progress.stage(
         "read packages",
@@ -135,7 +141,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     let (tree, kernel, labels) = progress.stage(
         "make the tree",
         || -> Result<_, ComposeError> {
-            let mut tree = system::make(plan, &set, &contents)?;
+            let mut tree = system::make(plan, &set, &contents, ids.as_ref())?;
             let kernel = Kernel::prepare(plan, &set, kernel_package, &mut tree)?;
             let newest = request
                 .newest

@@ -13,6 +13,7 @@ pub mod ostree;
 pub mod path;
 pub mod report;
 pub mod rpmset;
+pub mod scriptlet;
 pub mod store;
 #[cfg(test)]
 mod testing;

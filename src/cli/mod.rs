@@ -3,6 +3,7 @@
 pub mod boot;
 mod build;
 mod lock;
+mod lock_ids;
 pub mod report;
 mod rpm;
 mod rpm_closure;

@@ -31,6 +31,9 @@ pub enum ComposeError {
     #[error("neither the definition nor the command line says where the RPMs are")]
     #[diagnostic(help("give `--rpms DIR|LOCK`, or set `lock` or `directory` under `[rpms]`"))]
     NoRpms,
+    #[error("the lock of numbers `{}` cannot be read: {source}", path.display())]
+    #[diagnostic(help("`hullwright lock --ids DEF` writes it"))]
+    Ids { path: PathBuf, source: io::Error },
     #[error("the packages cannot be installed together: {} conflicts", errors.len())]
     Conflicts {
         #[related]

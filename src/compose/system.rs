@@ -10,6 +10,7 @@ use crate::disk::{self, Role};
 use crate::formats::rpm::tag;
 use crate::formats::verity::Algorithm;
 use crate::rpmset::{Contents, Package, RpmSet, rpmdb};
+use crate::tree::identity::IdsLock;
 use crate::tree::layout::{self, Rule};
 use crate::tree::merge::merge;
 use crate::tree::path::TreePath;
@@ -40,17 +41,17 @@ fn origin_name(set: &RpmSet) -> impl Fn(&Origin) -> String + '_ {
 }
 
 /// Packages and definition, brought into the layout of ostree, with accounts and units.
-pub fn make(plan: &Plan, set: &RpmSet, contents: &Contents) -> Result<Tree, ComposeError> {
+/// Numbers of users and groups are those of `ids`, if there is a lock.
+pub fn make(
+    plan: &Plan,
+    set: &RpmSet,
+    contents: &Contents,
+    ids: Option<&IdsLock>,
+) -> Result<Tree, ComposeError> {
     let time = plan.image.released.epoch();
     let name = origin_name(set);
-    let mut tree = merge(set, contents).map_err(|errors| ComposeError::Conflicts { errors })?;
-    let rules: Vec<_> = plan.paths.iter().map(rule).collect();
-    if let Some(path) = layout::apply_rules(&mut tree, &rules, &name)?.into_iter().next() {
-        return Err(ComposeError::IdleRule { path });
-    }
-    lay_over(plan, &mut tree, time)?;
-    rpm_database(plan, set, &mut tree, time)?;
-    identity::apply(&mut tree, time)?;
+    let mut tree = before_accounts(plan, set, contents)?;
+    identity::apply(&mut tree, time, ids)?;
     let names = |units: &[crate::definition::names::UnitName]| {
         units
             .iter()
@@ -65,6 +66,20 @@ pub fn make(plan: &Plan, set: &RpmSet, contents: &Contents) -> Result<Tree, Comp
     };
     units::apply(&mut tree, &wishes, time)?;
     layout::to_ostree(&mut tree, time, &name)?;
+    Ok(tree)
+}
+
+/// Everything that says which accounts there are: packages and definition, owners still by name.
+pub fn before_accounts(plan: &Plan, set: &RpmSet, contents: &Contents) -> Result<Tree, ComposeError> {
+    let time = plan.image.released.epoch();
+    let name = origin_name(set);
+    let mut tree = merge(set, contents).map_err(|errors| ComposeError::Conflicts { errors })?;
+    let rules: Vec<_> = plan.paths.iter().map(rule).collect();
+    if let Some(path) = layout::apply_rules(&mut tree, &rules, &name)?.into_iter().next() {
+        return Err(ComposeError::IdleRule { path });
+    }
+    lay_over(plan, &mut tree, time)?;
+    rpm_database(plan, set, &mut tree, time)?;
     Ok(tree)
 }
 

@@ -23,4 +23,4 @@ pub mod values;
 pub use error::{DefinitionError, Problem};
 pub use load::{Definition, load, load_with};
 pub use plan::Plan;
-pub use source::{Disk, Found, Loader};
+pub use source::{Disk, Found, Loader, ids_beside};

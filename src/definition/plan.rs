@@ -180,6 +180,9 @@ pub struct Os {
     /// The branch of the ostree commit.
     #[serde(rename = "ref")]
     pub reference: OstreeRef,
+    /// The lock of user and group numbers; `None` where none is named and none lies beside the definition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ids: Option<SourcePath>,
     /// Directories whose contents are laid over the image's root, in order: `usr/lib/systemd/system/…`.
     pub overlays: Vec<SourcePath>,
     /// Units on whatever the presets say.

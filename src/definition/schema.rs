@@ -9,6 +9,7 @@ use super::plan::{
 };
 use super::raw::Table;
 use super::reader::{Context, Section};
+use super::source::{Found, ids_beside};
 use super::typed::{Present, PresentDirectory};
 use super::values::{ByteSize, FileMode, FromText, SourcePath};
 
@@ -163,6 +164,7 @@ fn os(table: &Section<'_>) -> Option<Os> {
     let groups = table.entries("groups").iter().filter_map(group).collect();
     let users = table.entries("users").iter().filter_map(user).collect();
     Some(Os {
+        ids: table.get("ids").or_else(|| lock_beside(table.context)),
         layout: table.or("layout", Layout::VerityUsr),
         etc: table.or("etc", EtcMode::Persistent),
         selinux: selinux?,
@@ -178,6 +180,14 @@ fn os(table: &Section<'_>) -> Option<Os> {
         groups,
         users,
     })
+}
+
+/// The lock of numbers beside the definition that was asked for, where there is one.
+fn lock_beside(context: &Context<'_>) -> Option<SourcePath> {
+    let path = ids_beside(&context.sources.0.first()?.path);
+    let shown = path.file_name()?.to_str()?.to_owned();
+    let there = context.loader.found(&path) == Some(Found::File);
+    there.then(|| SourcePath::new(path, shown))
 }
 
 fn group(table: &Section<'_>) -> Option<Group> {

@@ -104,6 +104,11 @@ impl Sources {
     }
 }
 
+/// Where the lock of user and group numbers lies unless the definition at `path` names another place.
+pub fn ids_beside(path: &Path) -> PathBuf {
+    path.with_extension("ids.lock")
+}
+
 /// `path` taken from the directory of the file `from`, `.` and `..` worked out in the text (a
 /// symbolic link does not change what `..` means).
 pub(super) fn beside(from: &Path, path: &str) -> PathBuf {

@@ -106,7 +106,8 @@ fn unpack(package: &Package, store: &Store) -> Result<Pack, Problem> {
         .iter()
         .filter(|file| file.is_regular())
         .map(|file| file.size)
-        .sum();
+        // False sizes can come to more than 64 bits hold.
+        .fold(0, u64::saturating_add);
     let room = store.room()?;
     if wanted > room {
         return Err(Problem::NoRoom { size: wanted, room });

@@ -77,9 +77,17 @@ tags! {
     RPMVERSION = 1064;
     TRIGGERSCRIPTS = 1065;
     TRIGGERNAME = 1066;
+    TRIGGERVERSION = 1067;
+    TRIGGERFLAGS = 1068;
+    TRIGGERINDEX = 1069;
+    VERIFYSCRIPT = 1079;
     PREINPROG = 1085;
     POSTINPROG = 1086;
+    PREUNPROG = 1087;
+    POSTUNPROG = 1088;
     OBSOLETENAME = 1090;
+    VERIFYSCRIPTPROG = 1091;
+    TRIGGERSCRIPTPROG = 1092;
     FILEDEVICES = 1095;
     FILEINODES = 1096;
     FILELANGS = 1097;
@@ -106,22 +114,47 @@ tags! {
     LONGSIZE = 5009;
     FILECAPS = 5010;
     FILEDIGESTALGO = 5011;
+    PREINFLAGS = 5020;
+    POSTINFLAGS = 5021;
+    PREUNFLAGS = 5022;
+    POSTUNFLAGS = 5023;
+    PRETRANSFLAGS = 5024;
+    POSTTRANSFLAGS = 5025;
+    VERIFYSCRIPTFLAGS = 5026;
+    TRIGGERSCRIPTFLAGS = 5027;
     RECOMMENDNAME = 5046;
     SUGGESTNAME = 5049;
     SUPPLEMENTNAME = 5052;
     ENHANCENAME = 5055;
     FILETRIGGERSCRIPTS = 5066;
+    FILETRIGGERSCRIPTPROG = 5067;
+    FILETRIGGERSCRIPTFLAGS = 5068;
     FILETRIGGERNAME = 5069;
     FILETRIGGERINDEX = 5070;
+    FILETRIGGERVERSION = 5071;
+    FILETRIGGERFLAGS = 5072;
     TRANSFILETRIGGERSCRIPTS = 5076;
+    TRANSFILETRIGGERSCRIPTPROG = 5077;
+    TRANSFILETRIGGERSCRIPTFLAGS = 5078;
     TRANSFILETRIGGERNAME = 5079;
     TRANSFILETRIGGERINDEX = 5080;
+    TRANSFILETRIGGERVERSION = 5081;
+    TRANSFILETRIGGERFLAGS = 5082;
+    FILETRIGGERPRIORITIES = 5084;
+    TRANSFILETRIGGERPRIORITIES = 5085;
     FILESIGNATURES = 5090;
     FILESIGNATURELENGTH = 5091;
     PAYLOADDIGEST = 5092;
     PAYLOADDIGESTALGO = 5093;
     MODULARITYLABEL = 5096;
     PAYLOADDIGESTALT = 5097;
+    PREUNTRANS = 5103;
+    POSTUNTRANS = 5104;
+    PREUNTRANSPROG = 5105;
+    POSTUNTRANSPROG = 5106;
+    PREUNTRANSFLAGS = 5107;
+    POSTUNTRANSFLAGS = 5108;
+
     RPMFORMAT = 5114;
     PAYLOADSHA512 = 5121;
     PAYLOADSHA3_256 = 5123;
@@ -175,6 +208,8 @@ pub mod sense {
     /// The three that compare versions.
     pub const COMPARISON: u32 = LESS | GREATER | EQUAL;
     pub const POSTTRANS: u32 = 1 << 5;
+    /// Of packages older than RPM 4.4: a prerequisite of scriptlets.
+    pub const PREREQ: u32 = 1 << 6;
     pub const PRETRANS: u32 = 1 << 7;
     /// The interpreter of a scriptlet.
     pub const INTERP: u32 = 1 << 8;
@@ -183,11 +218,19 @@ pub mod sense {
     pub const SCRIPT_PREUN: u32 = 1 << 11;
     pub const SCRIPT_POSTUN: u32 = 1 << 12;
     pub const SCRIPT_VERIFY: u32 = 1 << 13;
+    pub const TRIGGERIN: u32 = 1 << 16;
+    pub const TRIGGERUN: u32 = 1 << 17;
+    pub const TRIGGERPOSTUN: u32 = 1 << 18;
     /// Wanted, not needed.
     pub const MISSINGOK: u32 = 1 << 19;
     pub const PREUNTRANS: u32 = 1 << 20;
     pub const POSTUNTRANS: u32 = 1 << 21;
     /// Provided by RPM itself (`rpmlib(…)`).
     pub const RPMLIB: u32 = 1 << 24;
+    pub const TRIGGERPREIN: u32 = 1 << 25;
     pub const KEYRING: u32 = 1 << 26;
+    /// `config(…)`.
+    pub const CONFIG: u32 = 1 << 28;
+    /// Of no weight in the order of installation.
+    pub const META: u32 = 1 << 29;
 }

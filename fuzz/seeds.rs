@@ -1,0 +1,286 @@
+//! Inputs to begin with: small, valid ones of every kind.
+
+use std::io;
+use std::sync::OnceLock;
+
+use hullwright::formats::erofs;
+use hullwright::formats::gvariant::{self, Value};
+use hullwright::formats::kmodindex::Index;
+use hullwright::formats::ldcache::{Cache, Entry};
+use hullwright::formats::rpm::read_preamble;
+use hullwright::formats::vhd;
+use pgp::composed::{KeyType, SecretKeyParamsBuilder, SignedSecretKey};
+use pgp::crypto::hash::HashAlgorithm;
+use pgp::packet::{PacketTrait as _, SignatureConfig, SignatureType, Subpacket, SubpacketData};
+use pgp::ser::Serialize as _;
+use pgp::types::{KeyDetails as _, KeyVersion, Password, Timestamp};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use super::targets::package_header;
+
+/// When the key was made, and the signature.
+const BORN: u32 = 1_000_000_000;
+
+/// The same key in every run; it is no secret.
+fn key() -> &'static SignedSecretKey {
+    static KEY: OnceLock<SignedSecretKey> = OnceLock::new();
+    KEY.get_or_init(|| {
+        let parameters = SecretKeyParamsBuilder::default()
+            .version(KeyVersion::V4)
+            .key_type(KeyType::Ed25519Legacy)
+            .can_sign(true)
+            .can_certify(true)
+            .created_at(Timestamp::from_secs(BORN))
+            .primary_user_id("Fuzzer <fuzzer@example.org>".to_owned())
+            .build();
+        let key = parameters.map(|parameters| parameters.generate(StdRng::seed_from_u64(7)));
+        match key {
+            Ok(Ok(key)) => key,
+            _ => panic!("no key could be made"),
+        }
+    })
+}
+
+/// The key's certificate, binary.
+pub fn public_key() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    assert!(key().to_public_key().to_writer(&mut bytes).is_ok());
+    bytes
+}
+
+/// A signature by [`key`] over the header that the target has.
+fn signature() -> Vec<u8> {
+    let key = &key().primary_key;
+    let mut config = SignatureConfig::v4(SignatureType::Binary, key.algorithm(), HashAlgorithm::Sha256);
+    let data = [
+        SubpacketData::SignatureCreationTime(Timestamp::from_secs(BORN + 1)),
+        SubpacketData::IssuerFingerprint(key.fingerprint()),
+    ];
+    config.hashed_subpackets = data
+        .into_iter()
+        .filter_map(|it| Subpacket::regular(it).ok())
+        .collect();
+    let header = package_header("none", b"not unpacked here");
+    let mut bytes = Vec::new();
+    match config.sign(key, &Password::empty(), &header[..]) {
+        Ok(signature) => assert!(signature.to_writer_with_header(&mut bytes).is_ok()),
+        Err(error) => panic!("{error}"),
+    }
+    bytes
+}
+
+/// The archive that belongs to the header that the target has.
+fn archive() -> Vec<u8> {
+    let entry = |name: &str, mode: u32, content: &[u8]| {
+        let mut bytes = b"070701".to_vec();
+        let size = content.len();
+        let fields = [1, mode as usize, 0, 0, 1, 1, size, 0, 0, 0, 0, name.len() + 1, 0];
+        for field in fields {
+            bytes.extend(format!("{field:08x}").bytes());
+        }
+        bytes.extend(name.bytes());
+        bytes.push(0);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(content);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    };
+    [
+        entry("./usr/tool", 0o040_755, b""),
+        entry("./usr/tool/file", 0o100_644, b"12345"),
+        entry("./usr/tool/one", 0o100_644, b""),
+        entry("./usr/tool/two", 0o100_644, b"1234567"),
+        entry("./usr/tool/link", 0o120_777, b"file"),
+        entry("TRAILER!!!", 0, b""),
+    ]
+    .concat()
+}
+
+fn volume(compression: erofs::Compression) -> Vec<u8> {
+    use erofs::{FileSystem, Inode, InodeIndex, InodeKind};
+    let inode = |kind| Inode {
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: 0,
+        xattrs: [(b"user.x"[..].into(), b"y"[..].into())].into(),
+        kind,
+    };
+    let content: Vec<u8> = (0..9000_u32)
+        .flat_map(|n| format!("{} ", n % 300).into_bytes())
+        .collect();
+    let names = [
+        (b"file"[..].into(), InodeIndex(1)),
+        (b"link"[..].into(), InodeIndex(2)),
+    ];
+    let tree = FileSystem {
+        inodes: vec![
+            inode(InodeKind::Dir(names.into())),
+            inode(InodeKind::File(content)),
+            inode(InodeKind::Symlink(b"file"[..].into())),
+        ],
+        root: InodeIndex(0),
+    };
+    let options = erofs::Options {
+        compression,
+        ..erofs::Options::default()
+    };
+    let mut out = io::Cursor::new(Vec::new());
+    assert!(erofs::write(&tree, &options, &mut out).is_ok());
+    out.into_inner()
+}
+
+/// Inputs for the target `name`.
+pub fn of(name: &str) -> Vec<Vec<u8>> {
+    let with = |number: u8, bytes: &[u8]| [&[number][..], bytes].concat();
+    match name {
+        "rpm_header" => vec![
+            package_header("gzip", b""),
+            super::targets::header(&[super::targets::text(1000, "x")]),
+        ],
+        "rpm_payload" => vec![with(5, &archive()), with(5, b"07070X00000001\0\x0012345\0\0\0")],
+        "rpm_signature" => (0..4).map(|tag| with(tag, &signature())).collect(),
+        "openpgp_keys" => vec![public_key(), b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n".to_vec()],
+        "pe_image" => vec![pe_image()],
+        "erofs_volume" => vec![
+            volume(erofs::Compression::None),
+            volume(erofs::Compression::Lz4),
+            volume(erofs::Compression::Zstd(3)),
+        ],
+        "vhd_footer" => {
+            let footer = vhd::Footer {
+                size: 64 << 20,
+                uuid: uuid::Uuid::from_bytes([7; 16]),
+                time: 1_700_000_000,
+            };
+            footer
+                .to_bytes()
+                .into_iter()
+                .map(|bytes| bytes.to_vec())
+                .collect()
+        }
+        "gvariant_value" => {
+            let dictionary = Value::vardict([("a", Value::u32(1)), ("b", Value::str("text"))]);
+            let typed = [b"a{sv}\0".to_vec(), gvariant::serialise(&dictionary)].concat();
+            vec![typed, b"(tsay)\0".to_vec(), b"v\0\x01\0b".to_vec()]
+        }
+        "elf_file" | "kernel_module" => vec![elf()],
+        "kernel_config" => vec![b"CONFIG_A=y\nCONFIG_B=m\n# CONFIG_C is not set\nCONFIG_D=\"x\"\n".to_vec()],
+        "module_index" => {
+            let mut index = Index::default();
+            for key in [&b"pci:v*"[..], b"pci:v1", b"usb"] {
+                assert!(index.insert(key, b"module", 1).is_ok());
+            }
+            index.to_bytes().into_iter().collect()
+        }
+        "linker_cache" => {
+            let entry = Entry {
+                soname: b"libc.so.6".to_vec(),
+                path: b"/usr/lib/libc.so.6".to_vec(),
+                flags: 0x0303,
+                hwcaps: Some((b"x86-64-v3".to_vec(), 3)),
+            };
+            let cache = Cache {
+                entries: vec![entry],
+                generator: b"x".to_vec(),
+            };
+            cache
+                .to_bytes(&[b"libc.so.6".to_vec()].into())
+                .into_iter()
+                .collect()
+        }
+        "selinux_contexts" => vec![
+            b"/usr/lib(64)?/.*\\.so(\\.[^/]*)*\t--\tsystem_u:object_r:lib_t:s0\n/x <<none>>\n".to_vec(),
+            b"/run /var/run\n".to_vec(),
+        ],
+        "image_definition" => vec![
+            include_bytes!("../image-defs/sample-container-host.toml").to_vec(),
+            include_bytes!("../tests/golden/definitions/sample-container-host.toml").to_vec(),
+        ],
+        "lock_files" => vec![
+            include_bytes!("../image-defs/sample-container-host.ids.lock").to_vec(),
+            b"version = 1\n".to_vec(),
+        ],
+        "account_files" => vec![
+            b"u! a 5:users \"A b\" / -\ng b -\nm a b\nr - 1-5\n".to_vec(),
+            b"root:x:0:0:root:/root:/bin/sh\n".to_vec(),
+        ],
+        other => panic!("no seeds for {other}"),
+    }
+}
+
+/// What the bytes of a whole package give each of the targets that read packages.
+pub fn of_package(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let mut inputs = Vec::new();
+    let mut rest = bytes;
+    let Ok(preamble) = read_preamble(&mut rest) else {
+        return inputs;
+    };
+    inputs.push(("rpm_header", preamble.header.raw().to_vec()));
+    inputs.push(("rpm_header", preamble.signature.raw().to_vec()));
+    for (number, (tag, _)) in (0_u8..).zip(super::targets::SIGNATURES) {
+        if let Some(value) = preamble.signature.value(tag) {
+            let bytes = value.bytes.strip_suffix(&[0]).unwrap_or(value.bytes);
+            inputs.push(("rpm_signature", [&[number], bytes].concat()));
+        }
+    }
+    let magics: [(&[u8], u8); 4] = [
+        (&[0x1f, 0x8b], 0),
+        (b"BZh", 1),
+        (&[0xfd, b'7', b'z'], 3),
+        (&[0x28, 0xb5, 0x2f, 0xfd], 4),
+    ];
+    let number = magics
+        .iter()
+        .find(|(magic, _)| rest.starts_with(magic))
+        .map_or(2, |it| it.1);
+    if rest.len() < 1 << 16 {
+        inputs.push(("rpm_payload", [&[number], rest].concat()));
+    }
+    inputs
+}
+
+/// An EFI program of one section.
+fn pe_image() -> Vec<u8> {
+    let mut image = vec![0; 0x400];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"MZ");
+    put(0x3c, &0x80_u32.to_le_bytes());
+    put(0x80, b"PE\0\0\x64\x86\x01");
+    put(0x94, &[0xf0, 0, 0x0e, 0x02]);
+    put(0x98, &[0x0b, 0x02]);
+    put(0x98 + 60, &0x200_u32.to_le_bytes());
+    put(0x98 + 108, &16_u32.to_le_bytes());
+    let section = 0x98 + 0xf0;
+    put(section, b".sbat");
+    put(section + 8, &0x100_u32.to_le_bytes());
+    put(section + 12, &0x1000_u32.to_le_bytes());
+    put(section + 16, &0x200_u32.to_le_bytes());
+    put(section + 20, &0x200_u32.to_le_bytes());
+    image
+}
+
+/// An ELF file of one section beside that of names.
+fn elf() -> Vec<u8> {
+    let mut file = vec![0; 0x40];
+    file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    file[0x10..0x14].copy_from_slice(&[1, 0, 0x3e, 0]);
+    file[0x28] = 0x80;
+    file[0x34] = 0x40;
+    file[0x3a..0x3f].copy_from_slice(&[0x40, 0, 3, 0, 1]);
+    file.extend(b"\0.shstrtab\0.modinfo\0name=x\0depends=a,b\0");
+    file.resize(0x80, 0);
+    let section = |name: u32, kind: u32, at: u64, size: u64| {
+        let mut bytes = [name.to_le_bytes(), kind.to_le_bytes()].concat();
+        bytes.extend([0; 16]);
+        bytes.extend(at.to_le_bytes());
+        bytes.extend(size.to_le_bytes());
+        bytes.resize(0x40, 0);
+        bytes
+    };
+    file.extend(section(0, 0, 0, 0));
+    file.extend(section(1, 3, 0x40, 20));
+    file.extend(section(11, 1, 0x54, 19));
+    file
+}
