@@ -14,6 +14,7 @@ use crate::rpmset::signature::SignatureError;
 use crate::rpmset::{SetError, rpmdb};
 use crate::store::StoreError;
 use crate::tree::TreeError;
+use crate::tree::caches::CacheError;
 use crate::tree::depmod::DepmodError;
 use crate::tree::identity::IdentityError;
 use crate::tree::layout::LayoutError;
@@ -150,6 +151,9 @@ pub enum ComposeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Depmod(#[from] DepmodError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Cache(#[from] CacheError),
     #[error(transparent)]
     #[diagnostic(transparent)]
     Initrd(#[from] InitrdError),

@@ -15,7 +15,7 @@ use crate::tree::layout::{self, Rule};
 use crate::tree::merge::merge;
 use crate::tree::path::TreePath;
 use crate::tree::units::{self, Wishes};
-use crate::tree::{Kind, Meta, Node, Origin, Tree, identity, ldconfig, overlay, seal, selinux};
+use crate::tree::{Kind, Meta, Node, Origin, Tree, caches, identity, ldconfig, overlay, seal, selinux};
 
 /// Whether `package` is called `wanted` or provides it, in whatever version.
 pub fn provides(package: &Package, wanted: &str) -> bool {
@@ -65,6 +65,7 @@ pub fn make(
         default_target: plan.os.default_target.as_str().to_owned(),
     };
     units::apply(&mut tree, &wishes, time)?;
+    caches::run_all(&mut tree, time)?;
     layout::to_ostree(&mut tree, time, &name)?;
     Ok(tree)
 }

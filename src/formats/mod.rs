@@ -11,6 +11,7 @@ mod fat_mend;
 mod fat_volume;
 pub mod file_contexts;
 pub mod gvariant;
+pub mod hwdb;
 pub mod kconfig;
 pub mod kmod;
 pub mod kmodindex;
@@ -20,6 +21,7 @@ pub mod pe;
 pub mod pe_append;
 pub mod qcow2;
 pub mod rpm;
+mod strbuf;
 #[cfg(test)]
 pub mod testing;
 pub mod uki;

@@ -1,5 +1,6 @@
 //! The file tree of an image, in memory: metadata and names, with contents as [`Blob`]s.
 
+pub mod caches;
 pub mod capability;
 pub mod closure;
 pub mod depmod;

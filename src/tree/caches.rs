@@ -1,0 +1,193 @@
+//! What packages' scriptlets would compile from the files of all packages together, made natively: one file a cache.
+//!
+//! Every step looks whether the tree holds both the input and the program whose work it does; where either is absent,
+//! nothing is made. Results lie where that program would put them, with its modes, owned by root.
+
+pub mod hwdb;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::path::TreePath;
+use super::{FileData, Kind, Meta, Node, Origin, Tree, TreeError};
+use crate::formats::hwdb::HwdbError;
+
+/// Inputs above this size are refused: the largest real one, a list of all PCI devices, has 4 MB.
+const MAX_INPUT: u64 = 64 << 20;
+/// Where programs lie, in a tree whose `/bin` may be a link or not.
+const PROGRAMS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
+
+/// What a step did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The command whose work it is, as scriptlets write it.
+    pub command: &'static str,
+    /// What was made, in the order of making.
+    pub written: Vec<TreePath>,
+    /// What the command would have warned of.
+    pub remarks: Vec<String>,
+}
+
+/// A cache cannot be made.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum CacheError {
+    #[error("`{path}` cannot be read: {source}")]
+    Read {
+        path: TreePath,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{path}` has {size} bytes: more than {what} can have")]
+    #[diagnostic(help("drop it with `[[paths]]`, or take another package"))]
+    TooLarge {
+        path: TreePath,
+        size: u64,
+        what: &'static str,
+    },
+    #[error("the hardware database cannot be compiled: {0}")]
+    #[diagnostic(help("drop the file with `[[paths]]`, or take another package"))]
+    Hwdb(#[from] HwdbError),
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+/// Makes every cache that `tree` has the means for. Paths are still as packages name them (`/etc`, not `/usr/etc`);
+/// what is made is dated `time`.
+///
+/// # Errors
+/// The first input that cannot be taken.
+pub fn run_all(tree: &mut Tree, time: i64) -> Result<Vec<Report>, CacheError> {
+    let steps = [hwdb::run];
+    let mut reports = Vec::new();
+    for step in steps {
+        reports.extend(step(tree, time)?);
+    }
+    Ok(reports)
+}
+
+/// Whether the program `name` is in the tree.
+fn has_program(tree: &Tree, name: &str) -> bool {
+    PROGRAMS.iter().any(|directory| {
+        tree.file(&TreePath::literal(directory).join_name(name.as_bytes()))
+            .is_some()
+    })
+}
+
+/// The files of `directories` whose names end in `suffix`, in the order of their names: the first directory hides
+/// files of the same name in later ones; an empty file or a link to `/dev/null` hides them and counts for nothing.
+/// Each under the path by which it is found, as systemd's programs list such files.
+fn drop_ins<'a>(tree: &'a Tree, directories: &[&'static str], suffix: &str) -> Vec<(TreePath, &'a FileData)> {
+    let mut found = BTreeMap::new();
+    for directory in directories {
+        let directory = TreePath::literal(directory);
+        let children = tree
+            .resolve(&directory)
+            .and_then(|real| tree.get(&real)?.children());
+        for (name, node) in children.into_iter().flatten() {
+            if !name.ends_with(suffix.as_bytes()) || name.starts_with(b".") {
+                continue;
+            }
+            let path = directory.join_name(name);
+            let counts = match (&node.kind, tree.file(&path)) {
+                (Kind::Symlink(target), _) if &**target == b"/dev/null" => None,
+                (_, Some(file)) => Some(file).filter(|file| file.blob.size() > 0),
+                _ => continue,
+            };
+            found.entry(name.clone()).or_insert((path, counts));
+        }
+    }
+    let files = found.into_values();
+    files.filter_map(|(path, counts)| Some((path, counts?))).collect()
+}
+
+/// The content of `file`, found at `path`: `what` in messages.
+fn read(path: &TreePath, file: &FileData, what: &'static str) -> Result<Vec<u8>, CacheError> {
+    let size = file.blob.size();
+    if size > MAX_INPUT {
+        let path = path.clone();
+        return Err(CacheError::TooLarge { path, size, what });
+    }
+    file.blob.read_all().map_err(|source| CacheError::Read {
+        path: path.clone(),
+        source,
+    })
+}
+
+/// Puts a file at `path`, links to directories above it followed, in place of what is there.
+fn put(
+    tree: &mut Tree,
+    path: &TreePath,
+    mode: u16,
+    time: i64,
+    bytes: Vec<u8>,
+    origin: &'static str,
+) -> Result<(), TreeError> {
+    let node = Node::new(
+        Meta::root(mode, time),
+        Kind::file(bytes),
+        Origin::Composer(origin),
+    );
+    let place = path
+        .parent()
+        .and_then(|above| tree.resolve(&above))
+        .zip(path.name())
+        .map_or_else(|| path.clone(), |(above, name)| above.join_name(name));
+    tree.insert(&place, node)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tree with these files, and links where the text begins with `->`.
+    pub(super) fn tree(files: &[(&str, &[u8])]) -> Tree {
+        let mut tree = Tree::new(Meta::root(0o755, 0));
+        for (path, text) in files {
+            let kind = match text.strip_prefix(b"->") {
+                Some(target) => Kind::Symlink(target.into()),
+                None => Kind::file(text.to_vec()),
+            };
+            let node = Node::new(Meta::root(0o644, 7), kind, Origin::Packages(vec![0]));
+            tree.insert(&TreePath::new(path).unwrap(), node).unwrap();
+        }
+        tree
+    }
+
+    #[test]
+    fn directories_hide_and_mask_files_of_later_ones() {
+        let tree = tree(&[
+            ("/usr/lib/x.d/10-a.x", b"1"),
+            ("/usr/lib/x.d/20-b.x", b"2"),
+            ("/usr/lib/x.d/30-c.x", b"3"),
+            ("/usr/lib/x.d/40-d.x", b"4"),
+            ("/usr/lib/x.d/README", b"5"),
+            ("/usr/lib/x.d/.hidden.x", b"6"),
+            ("/usr/lib/x.d/50-dir.x/file", b"7"),
+            ("/usr/lib/x.d/60-dangling.x", b"->nowhere"),
+            ("/etc/x.d/20-b.x", b"->/dev/null"),
+            ("/etc/x.d/30-c.x", b""),
+            ("/etc/x.d/40-d.x", b"->../../usr/lib/real"),
+            ("/etc/x.d/15-e.x", b"9"),
+            ("/usr/lib/real", b"8"),
+        ]);
+        let found: Vec<_> = drop_ins(&tree, &["/etc/x.d", "/usr/lib/x.d"], ".x")
+            .into_iter()
+            .map(|(path, file)| (path.to_string(), file.blob.read_all().unwrap()))
+            .collect();
+        let expected = [
+            ("/usr/lib/x.d/10-a.x", b"1"),
+            ("/etc/x.d/15-e.x", b"9"),
+            ("/etc/x.d/40-d.x", b"8"),
+        ];
+        let expected = expected.map(|(path, text)| (path.to_owned(), text.to_vec()));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn nothing_is_made_where_nothing_is_there() {
+        let mut empty = tree(&[("/usr/bin/sh", b"")]);
+        assert_eq!(run_all(&mut empty, 9).unwrap(), []);
+        assert_eq!(empty.walk().count(), 4);
+    }
+}

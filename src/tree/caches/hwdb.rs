@@ -1,0 +1,132 @@
+//! `systemd-hwdb update`: udev's hardware database.
+//!
+//! It is written to `/usr/lib/udev/hwdb.bin`, as with `--usr`, whatever scriptlets ask for: `/etc/udev/hwdb.bin` would
+//! be state, and hide what an update of the image brings. systemd-hwdb-update.service then finds nothing to do, unless
+//! `/etc/udev/hwdb.d` holds files: those a machine may change, and compiles for itself.
+
+use super::{CacheError, Report, drop_ins, has_program, put, read};
+use crate::formats::hwdb::{self, Source};
+use crate::tree::path::TreePath;
+use crate::tree::{Node, Tree};
+
+const COMMAND: &str = "systemd-hwdb update";
+const DIRECTORIES: [&str; 2] = ["/etc/udev/hwdb.d", "/usr/lib/udev/hwdb.d"];
+const PLACE: &str = "/usr/lib/udev/hwdb.bin";
+/// Its name ends in systemd's version: `libsystemd-shared-257.13-1.so`.
+const LIBRARY: &[u8] = b"libsystemd-shared-";
+
+/// Compiles the database, with the version of the tree's own systemd in its header (0 where the tree does not tell):
+/// the bytes are those that its `systemd-hwdb` would write.
+///
+/// # Errors
+/// Where a file cannot be read, or is too large.
+pub fn run(tree: &mut Tree, time: i64) -> Result<Option<Report>, CacheError> {
+    if !has_program(tree, "systemd-hwdb") {
+        return Ok(None);
+    }
+    let files = drop_ins(tree, &DIRECTORIES, ".hwdb");
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let texts: Result<Vec<_>, _> = files
+        .iter()
+        .map(|(path, file)| read(path, file, "a file of the hardware database"))
+        .collect();
+    let texts = texts?;
+    let sources: Vec<_> = files
+        .iter()
+        .zip(&texts)
+        .map(|((path, _), text)| Source {
+            name: path.as_bytes(),
+            text,
+        })
+        .collect();
+    let compiled = hwdb::compile(&sources, version(tree))?;
+    let place = TreePath::literal(PLACE);
+    put(
+        tree,
+        &place,
+        0o444,
+        time,
+        compiled.bytes,
+        "udev's hardware database",
+    )?;
+    let remarks = compiled.remarks.iter();
+    Ok(Some(Report {
+        command: COMMAND,
+        written: vec![place],
+        remarks: remarks
+            .map(|remark| format!("{}:{}: {}", remark.file, remark.line, remark.what))
+            .collect(),
+    }))
+}
+
+/// The major version of the tree's systemd.
+fn version(tree: &Tree) -> u64 {
+    let children = |path: &TreePath| tree.resolve(path).and_then(|real| tree.get(&real)?.children());
+    let mut directories = vec![];
+    for above in ["/usr/lib64", "/usr/lib"].map(TreePath::literal) {
+        directories.push(above.join_name(b"systemd"));
+        // Debian's multiarch directories.
+        for (name, node) in children(&above).into_iter().flatten() {
+            if node.children().is_some() {
+                directories.push(above.join_name(name).join_name(b"systemd"));
+            }
+        }
+    }
+    let names = directories.iter().filter_map(children).flatten();
+    names
+        .filter_map(|(name, _): (_, &Node)| {
+            let rest = name.strip_prefix(LIBRARY)?;
+            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+        })
+        .next()
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::tree;
+    use super::*;
+
+    #[test]
+    fn the_database_lies_in_usr_with_the_version_of_the_tree() {
+        for (library, version) in [
+            ("/usr/lib64/systemd/libsystemd-shared-258-1.fc43.so", 258),
+            ("/usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-257.so", 257),
+            ("/usr/lib/other", 0),
+        ] {
+            let mut tree = tree(&[
+                ("/usr/bin/systemd-hwdb", b"ELF"),
+                ("/usr/lib/udev/hwdb.d/20-a.hwdb", b"usb:*\n A=1\n B\n"),
+                (library, b"ELF"),
+            ]);
+            let report = run(&mut tree, 9).unwrap().unwrap();
+            assert_eq!(report.written, [TreePath::literal(PLACE)]);
+            assert_eq!(
+                report.remarks,
+                ["/usr/lib/udev/hwdb.d/20-a.hwdb:3: a property is written KEY=value"]
+            );
+            let made = tree.get(&TreePath::literal(PLACE)).unwrap();
+            assert_eq!((made.meta.mode, made.meta.uid, made.meta.mtime), (0o444, 0, 9));
+            let bytes = tree
+                .file(&TreePath::literal(PLACE))
+                .unwrap()
+                .blob
+                .read_all()
+                .unwrap();
+            assert_eq!(bytes[8..16], u64::to_le_bytes(version), "{library}");
+        }
+    }
+
+    #[test]
+    fn without_the_program_or_files_nothing_is_made() {
+        for files in [
+            [("/usr/lib/udev/hwdb.d/20-a.hwdb", b"usb:*\n A=1\n" as &[u8])],
+            [("/usr/bin/systemd-hwdb", b"ELF")],
+        ] {
+            assert_eq!(run(&mut tree(&files), 9).unwrap(), None);
+        }
+    }
+}
