@@ -84,7 +84,7 @@ pub fn lock_ids(
         || check_signatures(plan, request, &set),
         |_| String::new(),
     )?;
-    system::check_set(definition, &set)?;
+    super::set::check(definition, &set)?;
     let contents = progress.stage(
         "unpack and verify",
         || set.contents(&store),
