@@ -14,6 +14,7 @@ use miette::{Context as _, IntoDiagnostic as _};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::fetch::FetchArgs;
 use super::report;
 
 /// Build an image: RPMs in; ostree commit, sealed /usr, UKI and disks out
@@ -39,9 +40,16 @@ pub struct BuildArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
 
-    /// Where unpacked packages are kept between builds [default: hullwright/store in your cache directory]
+    /// Where packages are kept between builds, fetched and unpacked [default: hullwright/store in your cache directory]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
+
+    /// Fetch nothing: every locked package has to be in the store or where the lock file is
+    #[arg(long)]
+    offline: bool,
+
+    #[command(flatten)]
+    fetch: FetchArgs,
 
     /// Show errors only
     #[arg(short, long)]
@@ -64,6 +72,7 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
             Some(store) => store.clone(),
             None => Store::default_root()?,
         },
+        fetch: args.fetch.options(args.offline),
         newest: source_date_epoch()?,
         unfinished: Unfinished::default(),
     };
