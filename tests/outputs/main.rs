@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod closure;
 mod disk;
 mod manifest;
 mod real_rpms;
