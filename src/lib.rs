@@ -13,7 +13,9 @@ pub mod ostree;
 pub mod path;
 pub mod report;
 pub mod rpmset;
+pub mod scriptlet;
 pub mod store;
+mod sys;
 #[cfg(test)]
 mod testing;
 pub mod tree;

@@ -5,6 +5,7 @@ mod build;
 mod lock;
 pub mod report;
 mod rpm;
+mod sandbox;
 mod show;
 
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ enum Command {
     Boot(boot::BootArgs),
     Lock(lock::LockArgs),
     Rpm(rpm::RpmArgs),
+    #[command(hide = true)]
+    SandboxFirstProcess,
     Show(show::Args),
 }
 
@@ -40,6 +43,7 @@ impl Cli {
             Command::Boot(args) => boot::run(args),
             Command::Lock(args) => lock::run(&args),
             Command::Rpm(args) => rpm::run(&args),
+            Command::SandboxFirstProcess => Ok(sandbox::run()),
             Command::Show(args) => show::run(&args),
         }
     }
