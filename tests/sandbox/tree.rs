@@ -14,7 +14,7 @@ use crate::support::tool;
 
 pub const PROGRAMS: &[&str] = &[
     "bash", "cat", "chgrp", "chmod", "chown", "cp", "date", "dd", "echo", "env", "find", "getcap",
-    "getfattr", "head", "id", "install", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "readlink",
+    "getfattr", "grep", "head", "id", "install", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "readlink",
     "rm", "rmdir", "setcap", "setfattr", "setpriv", "sleep", "stat", "tar", "touch", "true", "uname",
     "unshare",
 ];
