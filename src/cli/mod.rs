@@ -8,6 +8,7 @@ mod lock_ids;
 pub mod report;
 mod rpm;
 mod rpm_closure;
+mod sandbox;
 mod show;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ enum Command {
     Boot(boot::BootArgs),
     Lock(lock::LockArgs),
     Rpm(rpm::RpmArgs),
+    #[command(hide = true)]
+    SandboxFirstProcess,
     Show(show::Args),
 }
 
@@ -43,6 +46,7 @@ impl Cli {
             Command::Boot(args) => boot::run(args),
             Command::Lock(args) => lock::run(&args),
             Command::Rpm(args) => rpm::run(&args),
+            Command::SandboxFirstProcess => Ok(sandbox::run()),
             Command::Show(args) => show::run(&args),
         }
     }

@@ -3,3 +3,4 @@
 mod collect;
 
 pub use collect::{CollectError, Condition, Kind, Scriptlet, of_package};
+pub mod sandbox;
