@@ -3,6 +3,7 @@
 
 pub mod at;
 pub mod bzimage;
+pub mod catalog;
 pub mod cpio;
 pub mod elf;
 pub mod erofs;

@@ -4,6 +4,7 @@
 //! nothing is made. Results lie where that program would put them, with its modes, owned by root.
 
 pub mod ca_trust;
+pub mod catalog;
 pub mod hwdb;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::io;
 
 use super::path::TreePath;
 use super::{FileData, Kind, Meta, Node, Origin, Tree, TreeError};
+use crate::formats::catalog::CatalogError;
 use crate::formats::hwdb::HwdbError;
 use crate::formats::p11kit::TrustError;
 
@@ -24,7 +26,7 @@ const PROGRAMS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
 pub struct Report {
     /// The command whose work it is, as scriptlets write it.
     pub command: &'static str,
-    /// What was made, in the order of making.
+    /// What was made, in the order of making; nothing where the booting machine makes it.
     pub written: Vec<TreePath>,
     /// What the command would have warned of.
     pub remarks: Vec<String>,
@@ -49,6 +51,9 @@ pub enum CacheError {
     #[error("the hardware database cannot be compiled: {0}")]
     #[diagnostic(help("drop the file with `[[paths]]`, or take another package"))]
     Hwdb(#[from] HwdbError),
+    #[error("the journal's message catalog cannot be compiled: {0}")]
+    #[diagnostic(help("mend the file, or drop it with `[[paths]]`"))]
+    Catalog(#[from] CatalogError),
     #[error("the certificates that the system trusts cannot be read: {0}")]
     #[diagnostic(help(
         "mend the file, or drop it with `[[paths]]`; p11-kit itself would pass over all of it"
@@ -67,7 +72,7 @@ pub enum CacheError {
 /// # Errors
 /// The first input that cannot be taken.
 pub fn run_all(tree: &mut Tree, time: i64) -> Result<Vec<Report>, CacheError> {
-    let steps = [hwdb::run, ca_trust::run];
+    let steps = [hwdb::run, catalog::run, ca_trust::run];
     let mut reports = Vec::new();
     for step in steps {
         reports.extend(step(tree, time)?);
