@@ -17,9 +17,10 @@ use crate::tree::TreeError;
 use crate::tree::caches::CacheError;
 use crate::tree::depmod::DepmodError;
 use crate::tree::identity::IdentityError;
+use crate::tree::identity::provided::ProvidedError;
 use crate::tree::layout::LayoutError;
 use crate::tree::ldconfig::LdconfigError;
-use crate::tree::merge::MergeError;
+use crate::tree::merge::MergeErrors;
 use crate::tree::overlay::OverlayError;
 use crate::tree::path::TreePath;
 use crate::tree::selinux::SelinuxError;
@@ -35,11 +36,9 @@ pub enum ComposeError {
     #[error("the lock of numbers `{}` cannot be read: {source}", path.display())]
     #[diagnostic(help("`hullwright lock --ids DEF` writes it"))]
     Ids { path: PathBuf, source: io::Error },
-    #[error("the packages cannot be installed together: {} conflicts", errors.len())]
-    Conflicts {
-        #[related]
-        errors: Vec<MergeError>,
-    },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Conflicts(#[from] MergeErrors),
     #[error("no package of the set provides `{wanted}`{}", nearest.iter().map(|nearest| format!("; {nearest}")).collect::<String>())]
     #[diagnostic(help("{place}: it is named there; add the package to the set, or correct the name"))]
     Missing {
@@ -136,6 +135,9 @@ pub enum ComposeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Identity(#[from] IdentityError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Provided(#[from] ProvidedError),
     #[error(transparent)]
     #[diagnostic(transparent)]
     Units(#[from] UnitError),
