@@ -6,6 +6,7 @@ mod ids;
 mod initrd;
 mod kernel;
 mod outputs;
+mod scriptlets;
 mod set;
 mod system;
 mod workspace;
@@ -23,9 +24,10 @@ use crate::definition::Definition;
 use crate::definition::plan::{DiskFormat, ErofsCodec, Plan, RpmSource};
 use crate::disk::{self, derive_uuid, usr};
 use crate::formats::{erofs, verity};
-use crate::report::{ManifestScriptlets, Progress};
+use crate::report::Progress;
 use crate::rpmset::RpmSet;
 use crate::rpmset::signature::{Checked, Exception, Keyring, Policy};
+use crate::scriptlet::ledger;
 use crate::store::{Digest, Store, hex};
 use crate::tree::Tree;
 use crate::tree::path::TreePath;
@@ -128,28 +130,26 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     for (open, reason) in &open {
         progress.warn(&format!("{open}: {reason}"));
     }
-    let scriptlets = outputs::scriptlets(&set);
-    if !scriptlets.is_empty() {
-        progress.note(&scriptlets_note(&scriptlets));
-    }
+    let schedule = scriptlets::schedule(plan, &set)?;
+    schedule.check()?;
     let kernel_package = kernel::find_package(plan, &set)?;
     let contents = progress.stage(
         "unpack and verify",
         || set.contents(&store),
         |contents| format!("{} files", contents.iter().flatten().flatten().count()),
     )?;
-    let (tree, kernel, labels) = progress.stage(
+    let (tree, ledger, kernel, labels) = progress.stage(
         "make the tree",
         || -> Result<_, ComposeError> {
-            let mut tree = system::make(plan, &set, &contents, ids.as_ref())?;
+            let (mut tree, ledger) = system::make(plan, &set, &contents, ids.as_ref(), &schedule)?;
             let kernel = Kernel::prepare(plan, &set, kernel_package, &mut tree)?;
             let newest = request
                 .newest
                 .unwrap_or_else(|| i64::from(set.newest_build_time()));
             let labels = system::finish(plan, &mut tree, newest)?;
-            Ok((tree, kernel, labels))
+            Ok((tree, ledger, kernel, labels))
         },
-        |(tree, _, labels)| {
+        |(tree, _, _, labels)| {
             let paths = format!("{} paths", tree.walk().count());
             match plan.os.selinux.as_str() {
                 "none" => paths,
@@ -157,6 +157,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
             }
         },
     )?;
+    scriptlets::tell(progress, &ledger);
     outputs::check_room(plan, &tree, &workspace)?;
 
     let initrd = progress.stage(
@@ -222,7 +223,8 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         "write the manifest",
         || {
             outputs::write_manifest(
-                plan, &set, &trust, &open, &kernel, &initrd, &cmdline, &commit, &sealed, &disks, &workspace,
+                plan, &set, &trust, &open, &ledger, &kernel, &initrd, &cmdline, &commit, &sealed, &disks,
+                &workspace,
             )
         },
         |()| String::new(),
@@ -240,24 +242,16 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     })
 }
 
-/// What is said of scriptlets that are not run: some packages by name, the manifest has them all.
-fn scriptlets_note(packages: &[ManifestScriptlets]) -> String {
-    const NAMED: usize = 5;
-    let named: Vec<_> = packages
-        .iter()
-        .take(NAMED)
-        .map(|package| format!("{} ({})", package.package, package.kinds.join(", ")))
-        .collect();
-    let more = match packages.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        count => format!(" and {count} more"),
-    };
-    format!(
-        "scriptlets are not run in this version; {} of the packages have some: {}{more}. What they would do must come \
-         from the definition. manifest.json names all, as `scriptlets_not_run`",
-        packages.len(),
-        named.join("; ")
-    )
+/// What [`build`] would do about every scriptlet of the set; nothing is built, and nothing runs.
+///
+/// # Errors
+/// Where the set cannot be read, or rules of the definition do not fit it.
+pub fn explain_scriptlets(
+    definition: &Definition,
+    request: &Request,
+) -> Result<Vec<ledger::Entry>, ComposeError> {
+    let set = RpmSet::load(&rpm_source(&definition.plan, request)?)?;
+    Ok(scriptlets::schedule(&definition.plan, &set)?.ledger())
 }
 
 fn rpm_source(plan: &Plan, request: &Request) -> Result<PathBuf, ComposeError> {

@@ -12,6 +12,7 @@ use crate::initrd::InitrdError;
 use crate::rpmset::closure::{ClosureError, NotClosed};
 use crate::rpmset::signature::SignatureError;
 use crate::rpmset::{SetError, rpmdb};
+use crate::scriptlet::ScriptletError;
 use crate::store::StoreError;
 use crate::tree::TreeError;
 use crate::tree::caches::CacheError;
@@ -112,6 +113,9 @@ pub enum ComposeError {
     #[error("reading `{path}` from the store failed: {source}")]
     #[diagnostic(help("the store is damaged: remove it, and build again"))]
     Stored { path: TreePath, source: io::Error },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Scriptlet(#[from] ScriptletError),
     #[error(transparent)]
     #[diagnostic(transparent)]
     Set(#[from] SetError),

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{ComposeError, Request, check_signatures, rpm_source, system};
+use super::{ComposeError, Request, check_signatures, rpm_source, scriptlets, system};
 use crate::definition::Definition;
 use crate::definition::plan::Plan;
 use crate::report::Progress;
@@ -90,7 +90,9 @@ pub fn lock_ids(
         || set.contents(&store),
         |contents| format!("{} files", contents.iter().flatten().flatten().count()),
     )?;
-    let tree = system::before_accounts(plan, &set, &contents)?;
+    let schedule = scriptlets::schedule(plan, &set)?;
+    schedule.check()?;
+    let (tree, _) = system::before_accounts(plan, &set, &contents, &schedule)?;
     let new = identity::lock_ids(&tree, &lock)?;
     let added = new
         .entries()

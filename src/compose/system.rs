@@ -10,6 +10,8 @@ use crate::disk::{self, Role};
 use crate::formats::rpm::tag;
 use crate::formats::verity::Algorithm;
 use crate::rpmset::{Contents, Package, RpmSet, rpmdb};
+use crate::scriptlet::Schedule;
+use crate::scriptlet::ledger::Entry;
 use crate::tree::identity::IdsLock;
 use crate::tree::layout::{self, Rule};
 use crate::tree::merge::merge;
@@ -41,16 +43,17 @@ fn origin_name(set: &RpmSet) -> impl Fn(&Origin) -> String + '_ {
 }
 
 /// Packages and definition, brought into the layout of ostree, with accounts and units.
-/// Numbers of users and groups are those of `ids`, if there is a lock.
+/// Numbers of users and groups are those of `ids`, if there is a lock. With what became of the scriptlets.
 pub fn make(
     plan: &Plan,
     set: &RpmSet,
     contents: &Contents,
     ids: Option<&IdsLock>,
-) -> Result<Tree, ComposeError> {
+    schedule: &Schedule<'_>,
+) -> Result<(Tree, Vec<Entry>), ComposeError> {
     let time = plan.image.released.epoch();
     let name = origin_name(set);
-    let mut tree = before_accounts(plan, set, contents)?;
+    let (mut tree, ledger) = before_accounts(plan, set, contents, schedule)?;
     identity::apply(&mut tree, time, ids)?;
     let names = |units: &[crate::definition::names::UnitName]| {
         units
@@ -67,21 +70,27 @@ pub fn make(
     units::apply(&mut tree, &wishes, time)?;
     caches::run_all(&mut tree, time)?;
     layout::to_ostree(&mut tree, time, &name)?;
-    Ok(tree)
+    Ok((tree, ledger))
 }
 
-/// Everything that says which accounts there are: packages and definition, owners still by name.
-pub fn before_accounts(plan: &Plan, set: &RpmSet, contents: &Contents) -> Result<Tree, ComposeError> {
+/// Everything that says which accounts there are: packages, what their scriptlets do, and definition, owners still by name.
+pub fn before_accounts(
+    plan: &Plan,
+    set: &RpmSet,
+    contents: &Contents,
+    schedule: &Schedule<'_>,
+) -> Result<(Tree, Vec<Entry>), ComposeError> {
     let time = plan.image.released.epoch();
     let name = origin_name(set);
     let mut tree = merge(set, contents).map_err(|errors| ComposeError::Conflicts { errors })?;
+    let ledger = schedule.apply(&mut tree, time)?;
     let rules: Vec<_> = plan.paths.iter().map(rule).collect();
     if let Some(path) = layout::apply_rules(&mut tree, &rules, &name)?.into_iter().next() {
         return Err(ComposeError::IdleRule { path });
     }
     lay_over(plan, &mut tree, time)?;
     rpm_database(plan, set, &mut tree, time)?;
-    Ok(tree)
+    Ok((tree, ledger))
 }
 
 /// The database by which the image's own RPM, and scanners, know what is installed.

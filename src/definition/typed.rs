@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::plan::{
     Arch, DiskFormat, EncryptionMode, ErofsCodec, EtcMode, InitrdCodec, Layout, PathAction, RepoMode,
-    RootFormat, RpmDatabase,
+    RootFormat, RpmDatabase, ScriptletAction,
 };
 use super::raw::{Kind, Value};
 use super::reader::{Context, listed, nearest};
@@ -128,6 +128,7 @@ chosen!(
     RepoMode,
     RootFormat,
     RpmDatabase,
+    ScriptletAction,
 );
 
 impl FromValue for SourcePath {

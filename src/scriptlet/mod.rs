@@ -1,5 +1,19 @@
 //! Scriptlets of packages: what they are, when RPM would run them, and what is done in their place.
 
+mod accounts;
 mod collect;
+mod error;
+pub mod events;
+pub mod ledger;
+mod macros;
+pub mod order;
+pub mod replaced;
+mod run;
+mod schedule;
+mod shell;
+#[cfg(test)]
+mod testing;
 
 pub use collect::{CollectError, Condition, Kind, Scriptlet, of_package};
+pub use error::ScriptletError;
+pub use schedule::{Action, Decision, Planned, Rule, Schedule};
