@@ -15,6 +15,7 @@ pub mod report;
 pub mod rpmset;
 pub mod scriptlet;
 pub mod store;
+mod sys;
 #[cfg(test)]
 mod testing;
 pub mod tree;

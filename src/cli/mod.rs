@@ -7,6 +7,7 @@ mod lock_ids;
 pub mod report;
 mod rpm;
 mod rpm_closure;
+mod sandbox;
 mod show;
 
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ enum Command {
     Boot(boot::BootArgs),
     Lock(lock::LockArgs),
     Rpm(rpm::RpmArgs),
+    #[command(hide = true)]
+    SandboxFirstProcess,
     Show(show::Args),
 }
 
@@ -42,6 +45,7 @@ impl Cli {
             Command::Boot(args) => boot::run(args),
             Command::Lock(args) => lock::run(&args),
             Command::Rpm(args) => rpm::run(&args),
+            Command::SandboxFirstProcess => Ok(sandbox::run()),
             Command::Show(args) => show::run(&args),
         }
     }

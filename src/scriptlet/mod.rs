@@ -9,6 +9,7 @@ mod macros;
 pub mod order;
 pub mod replaced;
 mod run;
+pub mod sandbox;
 mod schedule;
 mod shell;
 #[cfg(test)]

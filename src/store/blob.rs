@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -80,6 +80,36 @@ impl Blob {
         let mut bytes = vec![0; usize::try_from(self.size).map_err(io::Error::other)?];
         self.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
+    }
+
+    /// Writes the whole content to `file`, where that stands; what file systems can share they share.
+    ///
+    /// # Errors
+    /// Whatever reading or writing gives.
+    pub fn copy_to(&self, file: &mut File) -> io::Result<()> {
+        match &self.source {
+            Source::Memory(bytes) => file.write_all(bytes),
+            Source::Pack { file: from, offset } => {
+                let (mut at, mut left) = (*offset, self.size);
+                while left > 0 {
+                    let most = usize::try_from(left).unwrap_or(usize::MAX);
+                    match rustix::fs::copy_file_range(&**from, Some(&mut at), &*file, None, most) {
+                        Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                        Ok(copied) => left -= copied as u64,
+                        Err(rustix::io::Errno::INTR) => {}
+                        // File systems that cannot, or not between them.
+                        Err(_) => {
+                            let mut rest = BlobReader {
+                                blob: self,
+                                at: self.size - left,
+                            };
+                            return io::copy(&mut rest, file).map(drop);
+                        }
+                    }
+                }
+                Ok(())
+            }
+        }
     }
 
     /// A reader from the first byte to the last.

@@ -3,9 +3,9 @@
 //! *pcluster* the blocks that it is compressed to.
 
 use super::format::{Algorithm, BLOCK};
-use super::lz4::{self, HcState};
 use super::model::{Compression, Options};
 use super::zstd_fit::ZstdFit;
+use crate::sys::lz4::{self, HcState};
 
 /// The longest input that one cluster stands for, unless clusters are so large that sixteen of them are
 /// longer: a read of its last byte unpacks it all.

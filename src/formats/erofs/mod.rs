@@ -15,7 +15,6 @@ mod dump;
 mod error;
 mod format;
 mod index;
-mod lz4;
 mod metadata;
 mod model;
 mod ordered;

@@ -9,10 +9,10 @@ use super::format::{
     Algorithm, BLOCK, EXTENDED_SIZE, InodeHead, Layout, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, SLOT, Super,
 };
 use super::index::{self, MAP_HEADER, MapHeader, Packs};
-use super::lz4;
 use super::model::Content;
 use super::read_error::ReadError;
 use super::xattr::{self, Xattrs};
+use crate::sys::lz4;
 
 /// The kernel's bounds on a cluster: blocks on disk, bytes of its file.
 const CLUSTER_BLOCKS_MAX: u16 = 256;

@@ -1,7 +1,4 @@
 //! LZ4 with an output of bounded size, which the safe wrappers of the library do not offer.
-//! The only place of this room with `unsafe` code.
-
-#![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int, c_void};
 
@@ -27,10 +24,10 @@ unsafe extern "C" {
 }
 
 /// The memory of the thorough compressor; its content does not matter between calls.
-pub(super) struct HcState(Box<[u64]>);
+pub(crate) struct HcState(Box<[u64]>);
 
 impl HcState {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // SAFETY: the function takes nothing and reads a constant.
         let size = unsafe { LZ4_sizeofStateHC() };
         // 64-bit units, as the library asks for the alignment of a pointer.
@@ -68,7 +65,7 @@ fn bounded(
 
 /// Compresses as much of the start of `input` as fits `capacity` bytes, with the fast search.
 /// Returns how much that is.
-pub(super) fn fit(input: &[u8], capacity: usize, output: &mut Vec<u8>) -> Result<usize, String> {
+pub(crate) fn fit(input: &[u8], capacity: usize, output: &mut Vec<u8>) -> Result<usize, String> {
     bounded(input, capacity, output, |source, destination, size, room| {
         // SAFETY: `source` is readable for `*size` bytes and `destination` writable for `room`
         // bytes: `bounded` derives both from slices of these lengths, which outlive the call. The
@@ -78,7 +75,7 @@ pub(super) fn fit(input: &[u8], capacity: usize, output: &mut Vec<u8>) -> Result
 }
 
 /// As [`fit`], with the thorough search of `level` (1 to 12).
-pub(super) fn fit_hc(
+pub(crate) fn fit_hc(
     state: &mut HcState,
     level: u8,
     input: &[u8],
@@ -103,7 +100,7 @@ pub(super) fn fit_hc(
 
 /// Decompresses `input`, which must give exactly as many bytes as `output` has. `false` where it
 /// does not or is malformed.
-pub(super) fn decompress(input: &[u8], output: &mut [u8]) -> bool {
+pub(crate) fn decompress(input: &[u8], output: &mut [u8]) -> bool {
     let (Ok(size), Ok(room)) = (c_int::try_from(input.len()), c_int::try_from(output.len())) else {
         return false;
     };
@@ -116,12 +113,13 @@ pub(super) fn decompress(input: &[u8], output: &mut [u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::words;
     use super::*;
 
     #[test]
     fn what_fits_comes_back() {
-        let input = words(100_000, 1);
+        let input: Vec<u8> = (0..20_000_u32)
+            .flat_map(|n| format!("{:x} ", n.wrapping_mul(2_654_435_761) % 4099).into_bytes())
+            .collect();
         let mut state = HcState::new();
         for capacity in [4096, 65536] {
             let mut fast = Vec::new();
