@@ -27,13 +27,14 @@ use crate::formats::{erofs, verity};
 use crate::report::Progress;
 use crate::rpmset::RpmSet;
 use crate::rpmset::signature::{Checked, Exception, Keyring, Policy};
-use crate::scriptlet::ledger;
+use crate::scriptlet::{Schedule, ledger};
 use crate::store::{Digest, Store, hex};
 use crate::tree::Tree;
 use crate::tree::path::TreePath;
 use crate::tree::seal;
 use boot::Boot;
 use kernel::Kernel;
+use scriptlets::Scriptlets;
 use workspace::Workspace;
 
 /// What a build is told beside its definition.
@@ -46,6 +47,8 @@ pub struct Request {
     /// Where the directory `<id>_<version>` comes to lie.
     pub out: PathBuf,
     pub store: PathBuf,
+    /// The program itself: scriptlets that must run start it again as the first process of their sandbox.
+    pub program: PathBuf,
     /// `SOURCE_DATE_EPOCH`: no time of a package's file is later. By default, the newest build
     /// time of the set.
     pub newest: Option<i64>,
@@ -130,24 +133,28 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     for (open, reason) in &open {
         progress.warn(&format!("{open}: {reason}"));
     }
-    let schedule = scriptlets::schedule(plan, &set)?;
-    schedule.check()?;
+    let rules = scriptlets::rules(plan);
+    let scriptlets = Scriptlets {
+        schedule: scriptlets::schedule(plan, &set, &rules)?,
+        request,
+        ids: ids.as_ref(),
+    };
     let kernel_package = kernel::find_package(plan, &set)?;
     let contents = progress.stage(
         "unpack and verify",
         || set.contents(&store),
         |contents| format!("{} files", contents.iter().flatten().flatten().count()),
     )?;
-    let (tree, ledger, kernel, labels) = progress.stage(
+    let (tree, done, kernel, labels) = progress.stage(
         "make the tree",
         || -> Result<_, ComposeError> {
-            let (mut tree, ledger) = system::make(plan, &set, &contents, ids.as_ref(), &schedule)?;
+            let (mut tree, done) = system::make(plan, &set, &contents, &scriptlets)?;
             let kernel = Kernel::prepare(plan, &set, kernel_package, &mut tree)?;
             let newest = request
                 .newest
                 .unwrap_or_else(|| i64::from(set.newest_build_time()));
             let labels = system::finish(plan, &mut tree, newest)?;
-            Ok((tree, ledger, kernel, labels))
+            Ok((tree, done, kernel, labels))
         },
         |(tree, _, _, labels)| {
             let paths = format!("{} paths", tree.walk().count());
@@ -157,7 +164,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
             }
         },
     )?;
-    scriptlets::tell(progress, &ledger);
+    scriptlets::tell(progress, &done.ledger);
     outputs::check_room(plan, &tree, &workspace)?;
 
     let initrd = progress.stage(
@@ -223,13 +230,23 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         "write the manifest",
         || {
             outputs::write_manifest(
-                plan, &set, &trust, &open, &ledger, &kernel, &initrd, &cmdline, &commit, &sealed, &disks,
+                plan,
+                &set,
+                &trust,
+                &open,
+                &done.ledger,
+                &kernel,
+                &initrd,
+                &cmdline,
+                &commit,
+                &sealed,
+                &disks,
                 &workspace,
             )
         },
         |()| String::new(),
     )?;
-    outputs::write_report(&workspace, progress)?;
+    outputs::write_report(&workspace, progress, &done)?;
     let outputs = workspace.list()?;
     Ok(Built {
         directory: workspace.publish()?,
@@ -251,7 +268,9 @@ pub fn explain_scriptlets(
     request: &Request,
 ) -> Result<Vec<ledger::Entry>, ComposeError> {
     let set = RpmSet::load(&rpm_source(&definition.plan, request)?)?;
-    Ok(scriptlets::schedule(&definition.plan, &set)?.ledger())
+    let rules = scriptlets::rules(&definition.plan);
+    let schedule = Schedule::new(set.packages(), &rules)?;
+    Ok(schedule.ledger())
 }
 
 fn rpm_source(plan: &Plan, request: &Request) -> Result<PathBuf, ComposeError> {

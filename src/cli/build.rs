@@ -73,6 +73,7 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
             Some(store) => store.clone(),
             None => Store::default_root()?,
         },
+        program: std::env::current_exe().into_diagnostic()?,
         newest: source_date_epoch()?,
         unfinished: Unfinished::default(),
     };

@@ -47,6 +47,7 @@ pub fn run(place: &Path, args: &IdsArgs) -> miette::Result<ExitCode> {
             Some(store) => store.clone(),
             None => Store::default_root()?,
         },
+        program: std::env::current_exe().into_diagnostic()?,
         newest: None,
         unfinished: Unfinished::default(),
     };

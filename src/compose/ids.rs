@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{ComposeError, Request, check_signatures, rpm_source, scriptlets, system};
+use super::scriptlets::{self, Scriptlets};
+use super::{ComposeError, Request, check_signatures, rpm_source, system};
 use crate::definition::Definition;
 use crate::definition::plan::Plan;
 use crate::report::Progress;
@@ -90,9 +91,13 @@ pub fn lock_ids(
         || set.contents(&store),
         |contents| format!("{} files", contents.iter().flatten().flatten().count()),
     )?;
-    let schedule = scriptlets::schedule(plan, &set)?;
-    schedule.check()?;
-    let (tree, _) = system::before_accounts(plan, &set, &contents, &schedule)?;
+    let rules = scriptlets::rules(plan);
+    let scriptlets = Scriptlets {
+        schedule: scriptlets::schedule(plan, &set, &rules)?,
+        request,
+        ids: Some(&lock),
+    };
+    let (tree, _) = system::before_accounts(plan, &set, &contents, &scriptlets)?;
     let new = identity::lock_ids(&tree, &lock)?;
     let added = new
         .entries()

@@ -22,6 +22,7 @@ use crate::report::{
 use crate::rpmset::RpmSet;
 use crate::rpmset::closure::Open;
 use crate::rpmset::signature::{Checked, Verdict};
+use crate::scriptlet::Done;
 use crate::scriptlet::ledger::Entry;
 use crate::store::{Digest, hex};
 use crate::tree::{Kind, Tree};
@@ -330,8 +331,16 @@ fn packages(set: &RpmSet, trust: &[Checked]) -> Vec<ManifestPackage> {
 }
 
 /// Writes what was measured, which differs from build to build.
-pub fn write_report(workspace: &Workspace, progress: &Progress) -> Result<(), ComposeError> {
-    let report = serde_json::json!({ "report_version": 1, "stages": progress.stages() });
+pub fn write_report(workspace: &Workspace, progress: &Progress, done: &Done) -> Result<(), ComposeError> {
+    let scriptlets = done.durations.iter();
+    let scriptlets: Vec<_> = scriptlets
+        .map(|(name, seconds)| serde_json::json!({ "name": name, "seconds": seconds }))
+        .collect();
+    let report = serde_json::json!({
+        "report_version": 1,
+        "stages": progress.stages(),
+        "scriptlets": scriptlets,
+    });
     let path = workspace.path("build-report.json");
     fs::write(&path, format!("{report:#}\n")).map_err(|source| output(&path, source))
 }

@@ -1,8 +1,14 @@
 //! Why scriptlets stop a build.
 
+use std::io;
+use std::path::PathBuf;
+
 use super::collect::CollectError;
 use super::order::OrderError;
+use super::sandbox::SandboxError;
+use crate::path::TreePath;
 use crate::tree::TreeError;
+use crate::tree::identity::IdentityError;
 
 /// Scriptlets of a set cannot be dealt with.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -30,12 +36,55 @@ pub enum ScriptletError {
         scriptlet: String,
         what: String,
     },
-    #[error("{} must run, which this version does not do yet:\n{}", plural(scriptlets.len()), scriptlets.join("\n"))]
+    #[error("{} must run, and programs of {wanted} do not run on this machine:\n{}", plural(scriptlets.len()), scriptlets.join("\n"))]
     #[diagnostic(help(
-        "leave them out with entries under `[[rpms.scriptlets]]` with `action = \"skip\"`, and let the definition do what \
-         they would; `hullwright build --explain scriptlets` tells why each must run"
+        "build on a machine of that architecture, or leave them out with entries under `[[rpms.scriptlets]]` with `action = \"skip\"`"
     ))]
-    MustRun { scriptlets: Vec<String> },
+    Foreign {
+        wanted: &'static str,
+        scriptlets: Vec<String>,
+    },
+    #[error("{} must run, and cannot on this machine:\n{}", plural(scriptlets.len()), scriptlets.join("\n"))]
+    #[diagnostic(help(
+        "`hullwright build --explain scriptlets` tells why each must run; one that the image can do without gets an entry under \
+         `[[rpms.scriptlets]]` with `action = \"skip\"`"
+    ))]
+    NoSandbox {
+        scriptlets: Vec<String>,
+        #[diagnostic_source]
+        source: SandboxError,
+    },
+    #[error("{scriptlet} {words}\n{output}")]
+    #[diagnostic(help(
+        "mend the package, or let the build go on without it by an entry under `[[rpms.scriptlets]]`: `scriptlet = \"{rule}\"`, \
+         `action = \"skip\"` or `\"may-fail\"`"
+    ))]
+    Failed {
+        scriptlet: String,
+        words: String,
+        output: String,
+        rule: String,
+    },
+    #[error("{scriptlet} is for `{program}`, which the image does not have")]
+    #[diagnostic(help("add the package that brings it"))]
+    Interpreter { scriptlet: String, program: String },
+    #[error("scriptlets have left accounts that cannot be read: {0}")]
+    #[diagnostic(help(
+        "see the changes to /etc/passwd and /etc/group in the scriptlet, and let sysusers.d make its accounts"
+    ))]
+    Accounts(String),
+    #[error("no directory can be made in `{}`: {source}", path.display())]
+    #[diagnostic(help("make it writable"))]
+    Scratch { path: PathBuf, source: io::Error },
+    #[error("`{path}` cannot be read from the store: {source}")]
+    #[diagnostic(help("the store is damaged: remove it, it is filled again"))]
+    Stored { path: TreePath, source: io::Error },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Identity(#[from] IdentityError),
     #[error(transparent)]
     Tree(#[from] TreeError),
 }

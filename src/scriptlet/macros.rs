@@ -64,6 +64,16 @@ impl Macros {
         self.defined.entry(name.to_vec()).or_default().push(body.to_vec());
     }
 
+    /// Takes back the last definition of `name`.
+    pub fn undefine(&mut self, name: &[u8]) {
+        if let Some(bodies) = self.defined.get_mut(name) {
+            bodies.pop();
+            if bodies.is_empty() {
+                self.defined.remove(name);
+            }
+        }
+    }
+
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.defined.get(name)?.last().map(Vec::as_slice)
     }
@@ -270,5 +280,8 @@ mod tests {
         macros.define(b"b", b"%{b}%{b}%{b}");
         assert_eq!(macros.expand(b"%a"), b"%a");
         assert!(macros.expand(b"%b").len() < 64 << 20);
+        macros.undefine(b"a");
+        macros.undefine(b"a");
+        assert_eq!(macros.expand(b"%{?a}%{a"), b"%{a");
     }
 }

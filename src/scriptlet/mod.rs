@@ -5,8 +5,11 @@ mod collect;
 mod error;
 pub mod events;
 pub mod ledger;
+mod leftovers;
+pub mod lua;
 mod macros;
 pub mod order;
+mod owners;
 pub mod replaced;
 mod run;
 pub mod sandbox;
@@ -17,4 +20,5 @@ mod testing;
 
 pub use collect::{CollectError, Condition, Kind, Scriptlet, of_package};
 pub use error::ScriptletError;
+pub use run::{Done, Settings};
 pub use schedule::{Action, Decision, Planned, Rule, Schedule};

@@ -16,8 +16,6 @@ pub enum Native {
     Hwdb,
     Catalog,
     Trust,
-    Mime,
-    Icons,
 }
 
 /// What is left to do of a command.
@@ -306,24 +304,6 @@ const TABLE: &[Row] = &[
         reason: "the bundles of trusted certificates are extracted from the finished tree",
     },
     Row {
-        programs: &["update-mime-database"],
-        effect: |arguments| {
-            let places = arguments.without(&["-n"]);
-            (places == ["/usr/share/mime"]).then_some(Effect::Native(Native::Mime))
-        },
-        reason: "the database of MIME types is compiled from the finished tree",
-    },
-    Row {
-        programs: &["gtk-update-icon-cache", "gtk4-update-icon-cache"],
-        effect: |arguments| {
-            let places = arguments.without(&["-f", "-t", "-q", "--force", "--quiet", "--ignore-theme-index"]);
-            let place = |place: &str| place.starts_with("/usr/share/icons/");
-            (places.len() == 1 && places.iter().all(|word| place(word)))
-                .then_some(Effect::Native(Native::Icons))
-        },
-        reason: "caches of icon themes are made from the finished tree",
-    },
-    Row {
         programs: &["touch"],
         effect: |arguments| {
             let flags = ["--no-create", "-c"];
@@ -372,12 +352,6 @@ impl<'a> Arguments<'a> {
     /// Whether there is nothing but `known` words.
     fn only(&self, known: &[&str]) -> bool {
         self.all(|word| known.contains(&word))
-    }
-
-    /// All words but `flags`; `…` for one that is not known.
-    fn without(&self, flags: &[&str]) -> Vec<&'a str> {
-        let words = self.words.iter().map(|word| word.as_deref().unwrap_or("…"));
-        words.filter(|word| !flags.contains(word)).collect()
     }
 
     /// The first word that is no flag; `None` where there is a flag that is not among `flags`. Other words may be unknown.

@@ -55,6 +55,7 @@ pub enum Planned {
 pub struct Schedule<'a> {
     pub(super) packages: &'a [Package],
     pub(super) scriptlets: Vec<Vec<Scriptlet>>,
+    pub(super) rules: &'a [Rule],
     pub steps: Vec<Planned>,
 }
 
@@ -63,11 +64,12 @@ impl<'a> Schedule<'a> {
     ///
     /// # Errors
     /// Malformed packages; rules that name nothing or are not needed.
-    pub fn new(packages: &'a [Package], rules: &[Rule]) -> Result<Self, ScriptletError> {
+    pub fn new(packages: &'a [Package], rules: &'a [Rule]) -> Result<Self, ScriptletError> {
         let scriptlets: Vec<_> = packages.iter().map(of_package).collect::<Result<_, _>>()?;
         let mut schedule = Self {
             packages,
             scriptlets,
+            rules,
             steps: Vec::new(),
         };
         // Most sets have none, and then nobody asks for an order.

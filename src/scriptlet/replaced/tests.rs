@@ -98,9 +98,8 @@ fn what_macros_of_distributions_leave_in_scriptlets_is_replaced() {
             &["Labels", "Linker"],
         ),
         (
-            "/bin/touch --no-create /usr/share/icons/hicolor &>/dev/null || :\n\
-             update-mime-database -n /usr/share/mime &> /dev/null || :\ngtk-update-icon-cache /usr/share/icons/hicolor",
-            &["Mime", "Icons"],
+            "/bin/touch --no-create /usr/share/icons/hicolor &>/dev/null || :\nupdate-ca-trust",
+            &["Trust"],
         ),
     ];
     for (text, expected) in cases {
@@ -121,6 +120,10 @@ fn what_does_nothing_is_skipped_and_the_rest_runs() {
     }
     let cases = [
         ("fc-cache -f", "`fc-cache -f` is not replaced"),
+        (
+            "update-mime-database -n /usr/share/mime",
+            "`update-mime-database -n /usr/share/mime` is not replaced",
+        ),
         (
             "systemctl enable x.service",
             "`systemctl enable x.service` is not replaced",
