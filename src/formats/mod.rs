@@ -3,6 +3,7 @@
 
 pub mod at;
 pub mod bzimage;
+pub mod catalog;
 pub mod cpio;
 pub mod elf;
 pub mod erofs;
@@ -12,11 +13,13 @@ mod fat_volume;
 pub mod file_contexts;
 pub mod gvariant;
 pub mod hwdb;
+pub mod jks;
 pub mod kconfig;
 pub mod kmod;
 pub mod kmodindex;
 pub mod ldcache;
 pub mod luks2;
+pub mod p11kit;
 pub mod pe;
 pub mod pe_append;
 pub mod qcow2;

@@ -3,6 +3,8 @@
 //! Every step looks whether the tree holds both the input and the program whose work it does; where either is absent,
 //! nothing is made. Results lie where that program would put them, with its modes, owned by root.
 
+pub mod ca_trust;
+pub mod catalog;
 pub mod hwdb;
 
 use std::collections::BTreeMap;
@@ -10,7 +12,9 @@ use std::io;
 
 use super::path::TreePath;
 use super::{FileData, Kind, Meta, Node, Origin, Tree, TreeError};
+use crate::formats::catalog::CatalogError;
 use crate::formats::hwdb::HwdbError;
+use crate::formats::p11kit::TrustError;
 
 /// Inputs above this size are refused: the largest real one, a list of all PCI devices, has 4 MB.
 const MAX_INPUT: u64 = 64 << 20;
@@ -22,7 +26,7 @@ const PROGRAMS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
 pub struct Report {
     /// The command whose work it is, as scriptlets write it.
     pub command: &'static str,
-    /// What was made, in the order of making.
+    /// What was made, in the order of making; nothing where the booting machine makes it.
     pub written: Vec<TreePath>,
     /// What the command would have warned of.
     pub remarks: Vec<String>,
@@ -47,6 +51,17 @@ pub enum CacheError {
     #[error("the hardware database cannot be compiled: {0}")]
     #[diagnostic(help("drop the file with `[[paths]]`, or take another package"))]
     Hwdb(#[from] HwdbError),
+    #[error("the journal's message catalog cannot be compiled: {0}")]
+    #[diagnostic(help("mend the file, or drop it with `[[paths]]`"))]
+    Catalog(#[from] CatalogError),
+    #[error("the certificates that the system trusts cannot be read: {0}")]
+    #[diagnostic(help(
+        "mend the file, or drop it with `[[paths]]`; p11-kit itself would pass over all of it"
+    ))]
+    Trust(#[from] TrustError),
+    #[error("the certificate `{label}` has a name that no file can have")]
+    #[diagnostic(help("drop the file that holds it with `[[paths]]`"))]
+    CertificateName { label: String },
     #[error(transparent)]
     Tree(#[from] TreeError),
 }
@@ -57,7 +72,7 @@ pub enum CacheError {
 /// # Errors
 /// The first input that cannot be taken.
 pub fn run_all(tree: &mut Tree, time: i64) -> Result<Vec<Report>, CacheError> {
-    let steps = [hwdb::run];
+    let steps = [hwdb::run, catalog::run, ca_trust::run];
     let mut reports = Vec::new();
     for step in steps {
         reports.extend(step(tree, time)?);
@@ -65,11 +80,11 @@ pub fn run_all(tree: &mut Tree, time: i64) -> Result<Vec<Report>, CacheError> {
     Ok(reports)
 }
 
-/// Whether the program `name` is in the tree.
-fn has_program(tree: &Tree, name: &str) -> bool {
-    PROGRAMS.iter().any(|directory| {
-        tree.file(&TreePath::literal(directory).join_name(name.as_bytes()))
-            .is_some()
+/// The program `name` of the tree, under the first path that leads to it.
+fn program<'a>(tree: &'a Tree, name: &str) -> Option<(TreePath, &'a FileData)> {
+    PROGRAMS.iter().find_map(|directory| {
+        let path = TreePath::literal(directory).join_name(name.as_bytes());
+        tree.file(&path).map(|file| (path, file))
     })
 }
 
@@ -122,18 +137,34 @@ fn put(
     bytes: Vec<u8>,
     origin: &'static str,
 ) -> Result<(), TreeError> {
-    let node = Node::new(
-        Meta::root(mode, time),
-        Kind::file(bytes),
-        Origin::Composer(origin),
-    );
-    let place = path
-        .parent()
-        .and_then(|above| tree.resolve(&above))
-        .zip(path.name())
-        .map_or_else(|| path.clone(), |(above, name)| above.join_name(name));
+    let kind = Kind::file(bytes);
+    let node = Node::new(Meta::root(mode, time), kind, Origin::Composer(origin));
+    let place = place(tree, path);
     tree.insert(&place, node)?;
     Ok(())
+}
+
+/// Puts a symbolic link to `target` at `path`, as [`put`] puts files.
+fn put_link(
+    tree: &mut Tree,
+    path: &TreePath,
+    time: i64,
+    target: &[u8],
+    origin: &'static str,
+) -> Result<(), TreeError> {
+    let kind = Kind::Symlink(target.into());
+    let node = Node::new(Meta::root(0o777, time), kind, Origin::Composer(origin));
+    let place = place(tree, path);
+    tree.insert(&place, node)?;
+    Ok(())
+}
+
+/// Where `path` leads, its last component not followed.
+fn place(tree: &Tree, path: &TreePath) -> TreePath {
+    path.parent()
+        .and_then(|above| tree.resolve(&above))
+        .zip(path.name())
+        .map_or_else(|| path.clone(), |(above, name)| above.join_name(name))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! be state, and hide what an update of the image brings. systemd-hwdb-update.service then finds nothing to do, unless
 //! `/etc/udev/hwdb.d` holds files: those a machine may change, and compiles for itself.
 
-use super::{CacheError, Report, drop_ins, has_program, put, read};
+use super::{CacheError, Report, drop_ins, program, put, read};
 use crate::formats::hwdb::{self, Source};
 use crate::tree::path::TreePath;
 use crate::tree::{Node, Tree};
@@ -21,7 +21,7 @@ const LIBRARY: &[u8] = b"libsystemd-shared-";
 /// # Errors
 /// Where a file cannot be read, or is too large.
 pub fn run(tree: &mut Tree, time: i64) -> Result<Option<Report>, CacheError> {
-    if !has_program(tree, "systemd-hwdb") {
+    if program(tree, "systemd-hwdb").is_none() {
         return Ok(None);
     }
     let files = drop_ins(tree, &DIRECTORIES, ".hwdb");
