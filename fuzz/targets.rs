@@ -193,7 +193,7 @@ fn rpm_header(data: &[u8]) {
     let path = file("header.rpm", &package(&[], data, b""));
     if let Ok(package) = Package::open(&path) {
         let _ = package.check_payload();
-        let _ = package.scriptlets();
+        let _ = hullwright::scriptlet::of_package(&package);
         let _ = package.claimed_payload_digest();
         let _ = verify(&package, &Keyring::default(), &Policy::default());
     }

@@ -6,6 +6,7 @@ mod ids;
 mod initrd;
 mod kernel;
 mod outputs;
+mod scriptlets;
 mod set;
 mod system;
 mod workspace;
@@ -24,15 +25,17 @@ use crate::definition::plan::{DiskFormat, ErofsCodec, Plan, RpmSource};
 use crate::disk::{self, derive_uuid, usr};
 use crate::fetch::{self, Fetcher};
 use crate::formats::{erofs, verity};
-use crate::report::{ManifestScriptlets, Progress};
+use crate::report::Progress;
 use crate::rpmset::signature::{Checked, Exception, Keyring, Policy};
 use crate::rpmset::{RpmSet, SetError, SetSource};
+use crate::scriptlet::{Schedule, ledger};
 use crate::store::{Digest, Store, hex};
 use crate::tree::Tree;
 use crate::tree::path::TreePath;
 use crate::tree::seal;
 use boot::Boot;
 use kernel::Kernel;
+use scriptlets::Scriptlets;
 use workspace::Workspace;
 
 /// What a build is told beside its definition.
@@ -47,6 +50,8 @@ pub struct Request {
     pub store: PathBuf,
     /// How locked packages are fetched that lie on servers.
     pub fetch: fetch::Options,
+    /// The program itself: scriptlets that must run start it again as the first process of their sandbox.
+    pub program: PathBuf,
     /// `SOURCE_DATE_EPOCH`: no time of a package's file is later. By default, the newest build
     /// time of the set.
     pub newest: Option<i64>,
@@ -126,28 +131,31 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     for (open, reason) in &open {
         progress.warn(&format!("{open}: {reason}"));
     }
-    let scriptlets = outputs::scriptlets(&set);
-    if !scriptlets.is_empty() {
-        progress.note(&scriptlets_note(&scriptlets));
-    }
+    let rules = scriptlets::rules(plan);
+    let scriptlets = Scriptlets {
+        schedule: scriptlets::schedule(plan, &set, &rules)?,
+        set: &set,
+        request,
+        ids: ids.as_ref(),
+    };
     let kernel_package = kernel::find_package(plan, &set)?;
     let contents = progress.stage(
         "unpack and verify",
         || set.contents(&store),
         |contents| format!("{} files", contents.iter().flatten().flatten().count()),
     )?;
-    let (tree, kernel, labels) = progress.stage(
+    let (tree, done, kernel, labels) = progress.stage(
         "make the tree",
         || -> Result<_, ComposeError> {
-            let mut tree = system::make(plan, &set, &contents, ids.as_ref())?;
+            let (mut tree, done) = system::make(plan, &set, &contents, &scriptlets)?;
             let kernel = Kernel::prepare(plan, &set, kernel_package, &mut tree)?;
             let newest = request
                 .newest
                 .unwrap_or_else(|| i64::from(set.newest_build_time()));
             let labels = system::finish(plan, &mut tree, newest)?;
-            Ok((tree, kernel, labels))
+            Ok((tree, done, kernel, labels))
         },
-        |(tree, _, labels)| {
+        |(tree, _, _, labels)| {
             let paths = format!("{} paths", tree.walk().count());
             match plan.os.selinux.as_str() {
                 "none" => paths,
@@ -155,6 +163,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
             }
         },
     )?;
+    scriptlets::tell(progress, &done.ledger);
     outputs::check_room(plan, &tree, &workspace)?;
 
     let initrd = progress.stage(
@@ -220,12 +229,23 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         "write the manifest",
         || {
             outputs::write_manifest(
-                plan, &set, &trust, &open, &kernel, &initrd, &cmdline, &commit, &sealed, &disks, &workspace,
+                plan,
+                &set,
+                &trust,
+                &open,
+                &done.ledger,
+                &kernel,
+                &initrd,
+                &cmdline,
+                &commit,
+                &sealed,
+                &disks,
+                &workspace,
             )
         },
         |()| String::new(),
     )?;
-    outputs::write_report(&workspace, progress)?;
+    outputs::write_report(&workspace, progress, &done)?;
     let outputs = workspace.list()?;
     Ok(Built {
         directory: workspace.publish()?,
@@ -238,24 +258,18 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     })
 }
 
-/// What is said of scriptlets that are not run: some packages by name, the manifest has them all.
-fn scriptlets_note(packages: &[ManifestScriptlets]) -> String {
-    const NAMED: usize = 5;
-    let named: Vec<_> = packages
-        .iter()
-        .take(NAMED)
-        .map(|package| format!("{} ({})", package.package, package.kinds.join(", ")))
-        .collect();
-    let more = match packages.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        count => format!(" and {count} more"),
-    };
-    format!(
-        "scriptlets are not run in this version; {} of the packages have some: {}{more}. What they would do must come \
-         from the definition. manifest.json names all, as `scriptlets_not_run`",
-        packages.len(),
-        named.join("; ")
-    )
+/// What [`build`] would do about every scriptlet of the set; nothing is built, and nothing runs.
+///
+/// # Errors
+/// Where the set cannot be read, or rules of the definition do not fit it.
+pub fn explain_scriptlets(
+    definition: &Definition,
+    request: &Request,
+) -> Result<Vec<ledger::Entry>, ComposeError> {
+    let set = RpmSet::load(&rpm_source(&definition.plan, request)?)?;
+    let rules = scriptlets::rules(&definition.plan);
+    let schedule = Schedule::new(set.packages(), &rules)?;
+    Ok(schedule.ledger())
 }
 
 fn rpm_source(plan: &Plan, request: &Request) -> Result<PathBuf, ComposeError> {

@@ -50,10 +50,18 @@ pub struct BuildArgs {
 
     #[command(flatten)]
     fetch: FetchArgs,
+    /// Build nothing: say what would be done about each scriptlet of the packages, and why
+    #[arg(long, value_name = "WHAT")]
+    explain: Option<Explain>,
 
     /// Show errors only
     #[arg(short, long)]
     quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Explain {
+    Scriptlets,
 }
 
 pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
@@ -73,9 +81,18 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
             None => Store::default_root()?,
         },
         fetch: args.fetch.options(args.offline),
+        program: std::env::current_exe().into_diagnostic()?,
         newest: source_date_epoch()?,
         unfinished: Unfinished::default(),
     };
+    if let Some(Explain::Scriptlets) = args.explain {
+        let mut text = String::new();
+        for entry in compose::explain_scriptlets(&definition, &request)? {
+            text.push_str(&format!("{entry}\n"));
+        }
+        let _ = io::stdout().write_all(text.as_bytes());
+        return Ok(ExitCode::SUCCESS);
+    }
     remove_when_stopped(request.unfinished.clone())?;
     let progress = Progress::new(args.quiet);
     let built = compose::build(&definition, &request, &progress)?;

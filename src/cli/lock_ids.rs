@@ -47,6 +47,7 @@ pub fn run(
             None => Store::default_root()?,
         },
         fetch,
+        program: std::env::current_exe().into_diagnostic()?,
         newest: None,
         unfinished: Unfinished::default(),
     };

@@ -12,12 +12,12 @@ use crate::initrd::InitrdError;
 use crate::rpmset::closure::{ClosureError, NotClosed};
 use crate::rpmset::signature::SignatureError;
 use crate::rpmset::{SetError, rpmdb};
+use crate::scriptlet::ScriptletError;
 use crate::store::StoreError;
 use crate::tree::TreeError;
 use crate::tree::caches::CacheError;
 use crate::tree::depmod::DepmodError;
 use crate::tree::identity::IdentityError;
-use crate::tree::identity::provided::ProvidedError;
 use crate::tree::layout::LayoutError;
 use crate::tree::ldconfig::LdconfigError;
 use crate::tree::merge::MergeErrors;
@@ -113,6 +113,9 @@ pub enum ComposeError {
     Stored { path: TreePath, source: io::Error },
     #[error(transparent)]
     #[diagnostic(transparent)]
+    Scriptlet(#[from] ScriptletError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
     Set(#[from] SetError),
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -135,9 +138,6 @@ pub enum ComposeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Identity(#[from] IdentityError),
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Provided(#[from] ProvidedError),
     #[error(transparent)]
     #[diagnostic(transparent)]
     Units(#[from] UnitError),

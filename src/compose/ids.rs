@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::scriptlets::{self, Scriptlets};
 use super::{ComposeError, Request, check_signatures, read_set, system};
 use crate::definition::Definition;
 use crate::definition::plan::Plan;
@@ -84,7 +85,14 @@ pub fn lock_ids(
         || set.contents(&store),
         |contents| format!("{} files", contents.iter().flatten().flatten().count()),
     )?;
-    let tree = system::before_accounts(plan, &set, &contents)?;
+    let rules = scriptlets::rules(plan);
+    let scriptlets = Scriptlets {
+        schedule: scriptlets::schedule(plan, &set, &rules)?,
+        set: &set,
+        request,
+        ids: Some(&lock),
+    };
+    let (tree, _) = system::before_accounts(plan, &set, &contents, &scriptlets)?;
     let new = identity::lock_ids(&tree, &lock)?;
     let added = new
         .entries()

@@ -17,11 +17,13 @@ use crate::initrd::Initrd;
 use crate::ostree::{self, Commit, CommitOptions, Value};
 use crate::report::{
     Manifest, ManifestCommit, ManifestKernel, ManifestOpen, ManifestOutput, ManifestPackage,
-    ManifestPartition, ManifestScriptlets, Progress, file_digest, write_sums,
+    ManifestPartition, Progress, file_digest, write_sums,
 };
 use crate::rpmset::RpmSet;
 use crate::rpmset::closure::Open;
 use crate::rpmset::signature::{Checked, Verdict};
+use crate::scriptlet::Done;
+use crate::scriptlet::ledger::Entry;
 use crate::store::{Digest, hex};
 use crate::tree::{Kind, Tree};
 
@@ -206,6 +208,7 @@ pub fn write_manifest(
     set: &RpmSet,
     trust: &[Checked],
     open: &[(Open, String)],
+    ledger: &[Entry],
     kernel: &Kernel,
     initrd: &Initrd,
     cmdline: &str,
@@ -276,7 +279,7 @@ pub fn write_manifest(
             .collect(),
         outputs,
         packages: packages(set, trust),
-        scriptlets_not_run: scriptlets(set),
+        scriptlets: ledger.to_vec(),
         open_requirements: open
             .iter()
             .map(|(open, reason)| ManifestOpen {
@@ -294,16 +297,6 @@ pub fn write_manifest(
     fs::write(&path, manifest.to_text()).map_err(|source| output(&path, source))?;
     let sums = [&files[..], &["manifest.json".to_owned()]].concat();
     write_sums(workspace.directory(), &sums).map_err(failed)
-}
-
-/// The packages with scriptlets, which are not run.
-pub fn scriptlets(set: &RpmSet) -> Vec<ManifestScriptlets> {
-    let packages = set.packages().iter();
-    let described = packages.map(|package| ManifestScriptlets {
-        package: package.nevra.to_string(),
-        kinds: package.scriptlets(),
-    });
-    described.filter(|package| !package.kinds.is_empty()).collect()
 }
 
 fn packages(set: &RpmSet, trust: &[Checked]) -> Vec<ManifestPackage> {
@@ -338,8 +331,16 @@ fn packages(set: &RpmSet, trust: &[Checked]) -> Vec<ManifestPackage> {
 }
 
 /// Writes what was measured, which differs from build to build.
-pub fn write_report(workspace: &Workspace, progress: &Progress) -> Result<(), ComposeError> {
-    let report = serde_json::json!({ "report_version": 1, "stages": progress.stages() });
+pub fn write_report(workspace: &Workspace, progress: &Progress, done: &Done) -> Result<(), ComposeError> {
+    let scriptlets = done.durations.iter();
+    let scriptlets: Vec<_> = scriptlets
+        .map(|(name, seconds)| serde_json::json!({ "name": name, "seconds": seconds }))
+        .collect();
+    let report = serde_json::json!({
+        "report_version": 1,
+        "stages": progress.stages(),
+        "scriptlets": scriptlets,
+    });
     let path = workspace.path("build-report.json");
     fs::write(&path, format!("{report:#}\n")).map_err(|source| output(&path, source))
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
+use super::scriptlets::Scriptlets;
 use super::{ComposeError, slot_size};
 use crate::definition::plan::{self, ImaSignatures, PathAction, Plan, RpmDatabase};
 use crate::disk::repart::{self, RootEntry, RootFormat};
@@ -10,7 +11,7 @@ use crate::disk::{self, Role};
 use crate::formats::rpm::tag;
 use crate::formats::verity::Algorithm;
 use crate::rpmset::{Contents, Filter, Package, RpmSet, States, rpmdb};
-use crate::tree::identity::IdsLock;
+use crate::scriptlet::Done;
 use crate::tree::layout::{self, Rule};
 use crate::tree::merge::{self, Ima, Merged};
 use crate::tree::path::TreePath;
@@ -44,17 +45,17 @@ fn origin_name(set: &RpmSet) -> impl Fn(&Origin) -> String + '_ {
 }
 
 /// Packages and definition, brought into the layout of ostree, with accounts and units.
-/// Numbers of users and groups are those of `ids`, if there is a lock.
+/// Numbers of users and groups are those of the lock, if there is one. With what became of the scriptlets.
 pub fn make(
     plan: &Plan,
     set: &RpmSet,
     contents: &Contents,
-    ids: Option<&IdsLock>,
-) -> Result<Tree, ComposeError> {
+    scriptlets: &Scriptlets<'_>,
+) -> Result<(Tree, Done), ComposeError> {
     let time = plan.image.released.epoch();
     let name = origin_name(set);
-    let mut tree = before_accounts(plan, set, contents)?;
-    identity::apply(&mut tree, time, ids)?;
+    let (mut tree, done) = before_accounts(plan, set, contents, scriptlets)?;
+    identity::apply(&mut tree, time, scriptlets.ids)?;
     let names = |units: &[crate::definition::names::UnitName]| {
         units
             .iter()
@@ -70,11 +71,16 @@ pub fn make(
     units::apply(&mut tree, &wishes, time)?;
     caches::run_all(&mut tree, time)?;
     layout::to_ostree(&mut tree, time, &name)?;
-    Ok(tree)
+    Ok((tree, done))
 }
 
-/// Everything that says which accounts there are: packages and definition, owners still by name.
-pub fn before_accounts(plan: &Plan, set: &RpmSet, contents: &Contents) -> Result<Tree, ComposeError> {
+/// Everything that says which accounts there are: packages, what their scriptlets do, and definition, owners still by name.
+pub fn before_accounts(
+    plan: &Plan,
+    set: &RpmSet,
+    contents: &Contents,
+    scriptlets: &Scriptlets<'_>,
+) -> Result<(Tree, Done), ComposeError> {
     let time = plan.image.released.epoch();
     let name = origin_name(set);
     let options = merge::Options {
@@ -89,14 +95,15 @@ pub fn before_accounts(plan: &Plan, set: &RpmSet, contents: &Contents) -> Result
         },
     };
     let Merged { mut tree, states } = merge::merge(set, contents, &options)?;
+    let done = scriptlets.apply(plan, &mut tree)?;
     let rules: Vec<_> = plan.paths.iter().map(rule).collect();
     if let Some(path) = layout::apply_rules(&mut tree, &rules, &name)?.into_iter().next() {
         return Err(ComposeError::IdleRule { path });
     }
     lay_over(plan, &mut tree, time)?;
     rpm_database(plan, set, &states, &mut tree, time)?;
-    identity::provided::put(&mut tree, set, time)?;
-    Ok(tree)
+    identity::provided::put(&mut tree, set, time).map_err(identity::IdentityError::from)?;
+    Ok((tree, done))
 }
 
 /// The database by which the image's own RPM, and scanners, know what is installed.
@@ -160,7 +167,7 @@ fn lay_over(plan: &Plan, tree: &mut Tree, time: i64) -> Result<(), ComposeError>
     }
     if let Some(lines) = accounts(plan) {
         put(
-            &TreePath::literal("/usr/lib/sysusers.d/00-definition.conf"),
+            &TreePath::literal(super::scriptlets::ACCOUNTS),
             text(lines),
             0o644,
             "os.users, os.groups",
@@ -206,7 +213,7 @@ fn lay_over(plan: &Plan, tree: &mut Tree, time: i64) -> Result<(), ComposeError>
 }
 
 /// The definition's accounts as sysusers.d lines.
-fn accounts(plan: &Plan) -> Option<String> {
+pub fn accounts(plan: &Plan) -> Option<String> {
     let mut lines = String::new();
     for group in &plan.os.groups {
         lines.push_str(&format!("g {} {}\n", group.name.as_str(), group.id));

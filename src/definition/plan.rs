@@ -81,6 +81,18 @@ pub struct Rpms {
     /// Requirements that no package of the set need satisfy.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub open: Vec<OpenException>,
+    /// What is to be done about scriptlets, where it is not what the composer would do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scriptlets: Vec<ScriptletRule>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ScriptletRule {
+    /// `package:scriptlet`.
+    pub scriptlet: String,
+    pub action: ScriptletAction,
+    pub reason: Reason,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -427,4 +439,8 @@ choices! {
 }
 choices! {
     PathAction { Drop = "drop", Move = "move" }
+}
+choices! {
+    /// What is done about a scriptlet.
+    ScriptletAction { Skip = "skip", Run = "run", MayFail = "may-fail" }
 }

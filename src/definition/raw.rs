@@ -71,6 +71,7 @@ const NAMED: &[(&str, &str)] = &[
     ("os.groups", "name"),
     ("rpms.unsigned", "package"),
     ("rpms.open", "requires"),
+    ("rpms.scriptlets", "scriptlet"),
 ];
 
 impl Table {

@@ -5,7 +5,7 @@ use super::plan::{
     Arch, DirectoryEntry, Disk, DiskFormat, Encryption, EncryptionMode, Erofs, ErofsCodec, EtcMode,
     EtcOverlays, FileContent, FileEntry, Group, ImaSignatures, Image, Initrd, InitrdCodec, Kernel, Layout,
     OpenException, Os, Outputs, PathAction, PathRule, Plan, RepoMode, RootEncryption, RootFormat,
-    RootPartition, RpmDatabase, RpmSource, Rpms, SymlinkEntry, UnsignedException, User,
+    RootPartition, RpmDatabase, RpmSource, Rpms, ScriptletRule, SymlinkEntry, UnsignedException, User,
 };
 use super::raw::Table;
 use super::reader::{Context, Section};
@@ -91,7 +91,19 @@ fn rpms(table: &Section<'_>) -> Option<Rpms> {
             reason: reason?,
         })
     });
+    let scriptlets = table.entries("scriptlets");
+    let scriptlets = scriptlets.iter().filter_map(|entry| {
+        let scriptlet = entry.require("scriptlet", "\"package:post\"");
+        let action = entry.require("action", "\"skip\"");
+        let reason = entry.require("reason", "\"why\"");
+        Some(ScriptletRule {
+            scriptlet: scriptlet?,
+            action: action?,
+            reason: reason?,
+        })
+    });
     Some(Rpms {
+        scriptlets: scriptlets.collect(),
         unsigned: unsigned.collect(),
         open: open.collect(),
         source: lock.or(directory.map(RpmSource::Directory)),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::plan::{
     Arch, DiskFormat, EncryptionMode, ErofsCodec, EtcMode, ImaSignatures, InitrdCodec, Layout, PathAction,
-    RepoMode, RootFormat, RpmDatabase,
+    RepoMode, RootFormat, RpmDatabase, ScriptletAction,
 };
 use super::raw::{Kind, Value};
 use super::reader::{Context, listed, nearest};
@@ -129,6 +129,7 @@ chosen!(
     RepoMode,
     RootFormat,
     RpmDatabase,
+    ScriptletAction,
 );
 
 impl FromValue for SourcePath {

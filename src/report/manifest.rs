@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::scriptlet::ledger::Entry;
 use crate::store::Digest;
 
 /// The manifest. Digests are SHA-256 in hexadecimal; sizes and offsets are bytes.
@@ -24,9 +25,10 @@ pub struct Manifest {
     pub partitions: Vec<ManifestPartition>,
     pub outputs: Vec<ManifestOutput>,
     pub packages: Vec<ManifestPackage>,
-    /// What an installation by RPM would have run, and the composer has not. Absent where there is nothing.
+    /// What became of everything that an installation by RPM would have run, in its order. Absent where there is
+    /// nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub scriptlets_not_run: Vec<ManifestScriptlets>,
+    pub scriptlets: Vec<Entry>,
     /// What packages require and no package provides, by exception. Absent where there is nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub open_requirements: Vec<ManifestOpen>,
@@ -40,14 +42,6 @@ pub struct ManifestOpen {
     pub wanted_by: Vec<String>,
     /// Why it may stay open.
     pub reason: String,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub struct ManifestScriptlets {
-    /// NEVRA.
-    pub package: String,
-    /// `pretrans`, `pre`, `post`, `posttrans`, `trigger`, `filetrigger`, `transfiletrigger`.
-    pub kinds: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -6,7 +6,7 @@ mod sums;
 
 pub use manifest::{
     Manifest, ManifestCommit, ManifestKernel, ManifestOpen, ManifestOutput, ManifestPackage,
-    ManifestPartition, ManifestScriptlets,
+    ManifestPartition,
 };
 pub use progress::{Progress, Stage};
 pub use sums::{file_digest, write_sums};

@@ -82,29 +82,6 @@ impl Package {
         check().map_err(|problem| problem.at(&self.path))
     }
 
-    /// Kinds of scriptlets that an installation by RPM would run, in the order in which it would. A mere call of
-    /// ldconfig is not one: whoever lays out a tree makes the linker's cache anyway.
-    pub fn scriptlets(&self) -> Vec<&'static str> {
-        let header = &self.preamble.header;
-        let is_ldconfig = |prog| {
-            let prog = header.strings(prog).unwrap_or_default();
-            matches!(prog[..], [b"/sbin/ldconfig" | b"/usr/sbin/ldconfig"])
-        };
-        let script = |body, prog| header.has(body) || (header.has(prog) && !is_ldconfig(prog));
-        [
-            ("pretrans", script(tag::PRETRANS, tag::PRETRANSPROG)),
-            ("pre", script(tag::PREIN, tag::PREINPROG)),
-            ("post", script(tag::POSTIN, tag::POSTINPROG)),
-            ("posttrans", script(tag::POSTTRANS, tag::POSTTRANSPROG)),
-            ("trigger", header.has(tag::TRIGGERSCRIPTS)),
-            ("filetrigger", header.has(tag::FILETRIGGERSCRIPTS)),
-            ("transfiletrigger", header.has(tag::TRANSFILETRIGGERSCRIPTS)),
-        ]
-        .into_iter()
-        .filter_map(|(kind, present)| present.then_some(kind))
-        .collect()
-    }
-
     /// The digest of the compressed payload that the header claims, in hexadecimal.
     pub fn claimed_payload_digest(&self) -> Option<String> {
         let digest = self.preamble.header.string(tag::PAYLOADDIGEST).ok()??;
@@ -155,45 +132,4 @@ fn nevra(header: &Header) -> Result<Nevra, Problem> {
         release: text(tag::RELEASE, "release")?,
         arch: text(tag::ARCH, "architecture")?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use super::*;
-    use crate::testing::{real_rpms, tool};
-
-    #[test]
-    fn scriptlets_are_those_that_rpm_sees() {
-        let (Some(real), Some(rpm)) = (real_rpms(), tool("rpm")) else {
-            return;
-        };
-        let format = "%|PRETRANSPROG?{pretrans }|%|PREINPROG?{pre }|%|POSTINPROG?{post }|%|POSTTRANSPROG?{posttrans }|\
-                      %|TRIGGERSCRIPTS?{trigger }|%|FILETRIGGERSCRIPTS?{filetrigger }|\
-                      %|TRANSFILETRIGGERSCRIPTS?{transfiletrigger }|";
-        let mut seen = std::collections::BTreeSet::new();
-        for directory in ["distro", "features"] {
-            for entry in std::fs::read_dir(real.join(directory)).unwrap() {
-                let path = entry.unwrap().path();
-                let Ok(package) = Package::open(&path) else {
-                    continue;
-                };
-                let query = Command::new(&rpm)
-                    .args(["-qp", "--nosignature", "--qf", format])
-                    .arg(&path)
-                    .output()
-                    .unwrap();
-                let expected = String::from_utf8(query.stdout).unwrap();
-                // zlib's one scriptlet is `%post -p /sbin/ldconfig`.
-                let expected: Vec<_> = match package.nevra.name.as_str() {
-                    "zlib" | "libdeflt1_0" => Vec::new(),
-                    _ => expected.split_whitespace().collect(),
-                };
-                assert_eq!(package.scriptlets(), expected, "{}", path.display());
-                seen.extend(package.scriptlets());
-            }
-        }
-        assert_eq!(seen.len(), 7, "{seen:?}");
-    }
 }

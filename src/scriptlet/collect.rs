@@ -87,6 +87,8 @@ pub struct Condition {
     pub flags: u32,
     /// `[epoch:]version[-release]`; empty for any.
     pub version: Vec<u8>,
+    /// Where it stands among the conditions of all triggers of its package: RPM goes through them in this order.
+    pub position: usize,
 }
 
 /// One scriptlet or trigger, as the package has it.
@@ -385,10 +387,15 @@ fn read_table(header: &Header, table: &Table) -> Result<Vec<Scriptlet>, Problem>
             name: names[entry].to_vec(),
             flags: flags[entry],
             version: versions[entry].to_vec(),
+            position: entry,
         });
     }
     let mut found = Vec::with_capacity(scripts.len());
     for ((index, script), conditions) in (0u32..).zip(scripts).zip(conditions) {
+        // rpmbuild leaves such behind where two triggers wait for one package: nothing ever sets them off.
+        if conditions.is_empty() {
+            continue;
+        }
         let kind = kind(table, &conditions)
             .ok_or_else(|| Problem::Table(format!("script {index} has no time, or several, to run at")))?;
         let at = index as usize;

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod environment;
 pub mod handle;
 pub mod lz4;
 pub mod process;

@@ -39,6 +39,8 @@ struct Looked {
     verdict: Verdict,
     /// Whether the verdict was asked for.
     keyed: bool,
+    /// Kinds of its scriptlets, or why they cannot be read.
+    scriptlets: Result<Vec<&'static str>, CollectError>,
 }
 
 impl Looked {
@@ -53,12 +55,15 @@ impl Looked {
             payload: package.check_payload(),
             verdict: verify(&package, keyring, &Policy::default())?,
             keyed: !keyring.is_empty(),
+            scriptlets: of_package(&package).map(|all| all.iter().map(|it| it.kind.name()).collect()),
             package,
         })
     }
 
     fn is_good(&self) -> bool {
-        self.payload.is_ok() && (!self.keyed || matches!(self.verdict, Verdict::Signed { .. }))
+        self.payload.is_ok()
+            && self.scriptlets.is_ok()
+            && (!self.keyed || matches!(self.verdict, Verdict::Signed { .. }))
     }
 
     /// What is to be said of its signatures.
@@ -319,9 +324,10 @@ impl Looked {
             format!("{} {key}{rich}", all.len())
         });
         row("Dependencies", &relations.collect::<Vec<_>>().join(", "));
-        let scriptlets = package.scriptlets();
-        if !scriptlets.is_empty() {
-            row("Scriptlets", &scriptlets.join(", "));
+        match &self.scriptlets {
+            Ok(kinds) if kinds.is_empty() => {}
+            Ok(kinds) => row("Scriptlets", &kinds.join(", ")),
+            Err(error) => row("Scriptlets", &format!("BAD, {error}")),
         }
         if let Some(description) = &facts.description {
             out.push_str("Description  :\n");
@@ -376,7 +382,10 @@ impl Looked {
             relations.insert((*key).to_owned(), all.collect());
         }
         value["dependencies"] = relations.into();
-        value["scriptlets"] = package.scriptlets().into();
+        value["scriptlets"] = match &self.scriptlets {
+            Ok(kinds) => kinds.clone().into(),
+            Err(error) => json!({ "error": error.to_string() }),
+        };
         let changelog = facts.changelog.iter().map(|(time, name, text)| {
             json!({ "time": time, "name": escape::json(name), "text": escape::json(text) })
         });

@@ -5,7 +5,7 @@ mod places;
 
 use std::collections::BTreeMap;
 
-use super::plan::{EncryptionMode, Plan};
+use super::plan::{EncryptionMode, Plan, ScriptletAction};
 use super::reader::Context;
 
 /// Reports everything in `plan` that contradicts itself or cannot be built.
@@ -267,6 +267,19 @@ fn warnings(context: &Context<'_>, plan: &Plan) {
             "rpms.unsigned",
             &message,
             "leave the exception out once the package is signed",
+        );
+    }
+    for rule in &plan.rpms.scriptlets {
+        let what = match rule.action {
+            ScriptletAction::Skip => "is left out",
+            ScriptletAction::Run => "is run, not replaced",
+            ScriptletAction::MayFail => "may fail",
+        };
+        let message = format!("scriptlet `{}` {what}: {}", rule.scriptlet, rule.reason);
+        warn(
+            "rpms.scriptlets",
+            &message,
+            "leave the entry out once it is not needed",
         );
     }
 }

@@ -330,6 +330,10 @@ fn entries_of_the_tree_are_checked() {
             "[[rpms.unsigned]]\npackage = \"p\"",
             "16:1: `rpms.unsigned[0].reason` is missing",
         ),
+        (
+            "[[rpms.scriptlets]]\nscriptlet = \"p:post\"\naction = \"ignore\"\nreason = \"r\"",
+            "18:10: `rpms.scriptlets[0].action`: \"ignore\" is not one of its values",
+        ),
     ];
     for (text, begins) in cases {
         let found = problems(&[("defs/host.toml", &format!("{}\n{text}\n", WHOLE.trim_end()))]);

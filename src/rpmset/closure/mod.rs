@@ -10,7 +10,7 @@ mod member;
 mod nearest;
 mod problem;
 mod providers;
-mod rich;
+pub(crate) mod rich;
 mod rpmlib;
 #[cfg(test)]
 mod tests;

@@ -43,6 +43,14 @@ pub fn apply(tree: &mut Tree, time: i64, lock: Option<&IdsLock>) -> Result<Accou
     Ok(accounts)
 }
 
+/// The users and groups that [`apply`] would make. Nothing is changed.
+///
+/// # Errors
+/// As [`apply`], but for accounts without a line and owners without an account.
+pub fn preview(tree: &Tree, lock: Option<&IdsLock>) -> Result<Accounts, IdentityError> {
+    builder::accounts(tree, &sysusers_files(tree)?, lock)
+}
+
 /// `lock` with a line for each account of `tree`, as [`apply`] would make them: those that it has keep their
 /// numbers, new ones draw numbers that nobody ever had.
 ///

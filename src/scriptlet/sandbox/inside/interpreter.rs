@@ -74,6 +74,7 @@ pub(super) fn become_it(
 
 /// The built-in interpreter, in this very process.
 fn lua(task: &Task) -> ExitCode {
-    eprintln!("{}: this build has no Lua interpreter", task.name);
-    ExitCode::from(NOT_STARTED)
+    ExitCode::from(crate::scriptlet::lua::run(
+        &task.body, &task.name, &task.args, &task.env,
+    ))
 }
