@@ -7,7 +7,7 @@ use hullwright::formats::erofs;
 use hullwright::formats::gvariant::{self, Value};
 use hullwright::formats::kmodindex::Index;
 use hullwright::formats::ldcache::{Cache, Entry};
-use hullwright::formats::rpm::read_preamble;
+use hullwright::formats::rpm::{read_preamble, tag};
 use hullwright::formats::vhd;
 use pgp::composed::{KeyType, SecretKeyParamsBuilder, SignedSecretKey};
 use pgp::crypto::hash::HashAlgorithm;
@@ -68,6 +68,34 @@ fn signature() -> Vec<u8> {
         Err(error) => panic!("{error}"),
     }
     bytes
+}
+
+/// A header with dependencies of every kind.
+fn dependencies() -> Vec<u8> {
+    let wanted = [
+        "(a if (b >= 1:2~rc1-3 or c) else (d with e))",
+        "(a and (b unless c) and d)",
+        "/bin/sh",
+        "rpmlib(FileDigests)",
+        "libc.so.6(GLIBC_2.38)(64bit)",
+    ];
+    let evr = ["", "", "", "4.6.0-1", "1:2.0^git-1"];
+    let flags: Vec<u8> = [0u32, 0, 1 << 9, 10, 12]
+        .into_iter()
+        .flat_map(u32::to_be_bytes)
+        .collect();
+    super::targets::header(&[
+        super::targets::text(tag::NAME, "x"),
+        super::targets::strings(tag::PROVIDENAME, &wanted),
+        super::targets::strings(tag::PROVIDEVERSION, &evr),
+        (tag::PROVIDEFLAGS, 4, 5, flags.clone()),
+        super::targets::strings(tag::REQUIRENAME, &wanted),
+        super::targets::strings(tag::REQUIREVERSION, &evr),
+        (tag::REQUIREFLAGS, 4, 5, flags.clone()),
+        super::targets::strings(tag::CONFLICTNAME, &wanted),
+        super::targets::strings(tag::CONFLICTVERSION, &evr),
+        (tag::CONFLICTFLAGS, 4, 5, flags),
+    ])
 }
 
 /// The archive that belongs to the header that the target has.
@@ -138,6 +166,7 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "rpm_header" => vec![
             package_header("gzip", b""),
             super::targets::header(&[super::targets::text(1000, "x")]),
+            dependencies(),
         ],
         "rpm_payload" => vec![with(5, &archive()), with(5, b"07070X00000001\0\x0012345\0\0\0")],
         "rpm_signature" => (0..4).map(|tag| with(tag, &signature())).collect(),

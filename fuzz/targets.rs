@@ -18,6 +18,7 @@ use hullwright::formats::rpm::payload::{Archive, Compression, PayloadError};
 use hullwright::formats::rpm::tag::{self, signature};
 use hullwright::formats::rpm::{Header, Limits, read_preamble};
 use hullwright::formats::{erofs, file_contexts, kconfig, kmodindex, vhd};
+use hullwright::rpmset::closure;
 use hullwright::rpmset::signature::{Keyring, Policy, verify};
 use hullwright::rpmset::{Lock, Package, RpmSet};
 use hullwright::store::Store;
@@ -90,7 +91,7 @@ pub fn text(tag: u32, value: &str) -> Value {
     (tag, 6, 1, [value.as_bytes(), &[0]].concat())
 }
 
-fn strings(tag: u32, values: &[&str]) -> Value {
+pub fn strings(tag: u32, values: &[&str]) -> Value {
     let bytes = values.iter().flat_map(|value| value.bytes().chain([0]));
     (tag, 8, values.len(), bytes.collect())
 }
@@ -188,6 +189,7 @@ fn rpm_header(data: &[u8]) {
         let _ = Header::read(&mut &data[..], limits);
         if let Ok(header) = Header::from_database(data.get(8..).unwrap_or_default(), limits) {
             values(&header);
+            let _ = closure::check(&[&header], closure::Options::default());
         }
     }
     let path = file("header.rpm", &package(&[], data, b""));
