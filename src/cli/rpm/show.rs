@@ -8,6 +8,7 @@ use hullwright::formats::rpm::tag::{self, sense, signature};
 use hullwright::formats::rpm::{Header, HeaderError};
 use hullwright::rpmset::signature::{Keyring, Policy, Verdict, verify};
 use hullwright::rpmset::{Error, Package};
+use hullwright::scriptlet::{CollectError, of_package};
 use hullwright::store::hex;
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
