@@ -231,6 +231,26 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
             include_bytes!("../image-defs/sample-container-host.ids.lock").to_vec(),
             b"version = 1\n".to_vec(),
         ],
+        "repository" => vec![
+            b"<repomd xmlns='http://linux.duke.edu/metadata/repo'><data type='primary'><checksum type='sha256'>\
+              0000000000000000000000000000000000000000000000000000000000000000</checksum>\
+              <location href='repodata/p.xml.gz'/><size>5</size><open-size>7</open-size></data></repomd>"
+                .to_vec(),
+            b"<metadata xmlns='http://linux.duke.edu/metadata/common'><package type='rpm'><name>a&amp;b</name>\
+              <arch>noarch</arch><version epoch='2' ver='1' rel='3'/><checksum type='sha256'>\
+              0000000000000000000000000000000000000000000000000000000000000000</checksum><size package='10'/>\
+              <location xml:base='https://host/' href='./a.rpm'/></package></metadata>"
+                .to_vec(),
+            b"[one]\nbaseurl=https://host/${x}\n https://other/\ngpgcheck=1\n".to_vec(),
+        ],
+        "package_lists" => vec![
+            b"document: rpm-package-manifest\nversion: 0.2.0\ndata:\n  repositories:\n    - id: a\n  packages:\n    \
+              noarch:\n      - name: b\n        repo_id: a\n        location: c\n        size: 1\n        evr: 1-1\n        \
+              checksum: sha256:0000000000000000000000000000000000000000000000000000000000000000\n"
+                .to_vec(),
+            b"{\"packages\": {\"a\": {\"evra\": \"1:2-3.noarch\"}, \"b\": {\"evr\": \"1-1\"}}}".to_vec(),
+            b"bash-0:5.2-1.x86_64 # shell\n2:zlib-1.3-1.i686\n".to_vec(),
+        ],
         "account_files" => vec![
             b"u! a 5:users \"A b\" / -\ng b -\nm a b\nr - 1-5\n".to_vec(),
             b"root:x:0:0:root:/root:/bin/sh\n".to_vec(),

@@ -19,7 +19,9 @@ use hullwright::formats::rpm::tag::{self, signature};
 use hullwright::formats::rpm::{Header, Limits, read_preamble};
 use hullwright::formats::{erofs, file_contexts, kconfig, kmodindex, vhd};
 use hullwright::rpmset::closure;
-use hullwright::rpmset::signature::{Keyring, Policy, verify};
+use hullwright::rpmset::repo;
+use hullwright::rpmset::signature::{Keyring, Policy, verify, verify_detached};
+use hullwright::rpmset::source::Source;
 use hullwright::rpmset::{Lock, Package, RpmSet};
 use hullwright::store::Store;
 use hullwright::tree::identity::{IdsLock, accounts::Accounts, sysusers};
@@ -46,6 +48,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("selinux_contexts", selinux_contexts),
     ("image_definition", image_definition),
     ("lock_files", lock_files),
+    ("repository", repository),
+    ("package_lists", package_lists),
     ("account_files", account_files),
 ];
 
@@ -448,6 +452,19 @@ fn lock_files(data: &[u8]) {
     if let Ok(lock) = IdsLock::parse(text, "ids.lock") {
         assert_eq!(IdsLock::parse(&lock.to_text(), "ids.lock").as_ref(), Ok(&lock));
     }
+}
+
+fn repository(data: &[u8]) {
+    let _ = repo::parse_repomd(data);
+    let _ = repo::parse_primary(data);
+    let _ = verify_detached(data, data, &Keyring::default());
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = repo::parse_repo_file(text, &repo::Variables::new());
+    }
+}
+
+fn package_lists(data: &[u8]) {
+    let _ = Source::recognise(&file("list", data));
 }
 
 fn account_files(data: &[u8]) {

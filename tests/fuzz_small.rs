@@ -152,6 +152,8 @@ targets!(
     selinux_contexts,
     image_definition,
     lock_files,
+    repository,
+    package_lists,
     account_files,
 );
 
