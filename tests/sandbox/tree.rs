@@ -14,9 +14,9 @@ use crate::support::tool;
 
 pub const PROGRAMS: &[&str] = &[
     "bash", "cat", "chgrp", "chmod", "chown", "cp", "date", "dd", "echo", "env", "find", "getcap",
-    "getfattr", "grep", "head", "id", "install", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "readlink",
-    "rm", "rmdir", "setcap", "setfattr", "setpriv", "sleep", "stat", "tar", "touch", "true", "uname",
-    "unshare",
+    "getfattr", "grep", "head", "id", "install", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount", "mv",
+    "readlink", "rm", "rmdir", "setcap", "setfattr", "setpriv", "sleep", "stat", "tar", "touch", "true",
+    "uname", "unshare",
 ];
 
 pub struct Lab {
