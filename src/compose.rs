@@ -23,10 +23,11 @@ pub use workspace::Unfinished;
 use crate::definition::Definition;
 use crate::definition::plan::{DiskFormat, ErofsCodec, Plan, RpmSource};
 use crate::disk::{self, derive_uuid, usr};
+use crate::fetch::{self, Fetcher};
 use crate::formats::{erofs, verity};
 use crate::report::Progress;
-use crate::rpmset::RpmSet;
 use crate::rpmset::signature::{Checked, Exception, Keyring, Policy};
+use crate::rpmset::{RpmSet, SetError, SetSource};
 use crate::scriptlet::{Schedule, ledger};
 use crate::store::{Digest, Store, hex};
 use crate::tree::Tree;
@@ -49,6 +50,8 @@ pub struct Request {
     pub store: PathBuf,
     /// The program itself: scriptlets that must run start it again as the first process of their sandbox.
     pub program: PathBuf,
+    /// How locked packages are fetched that lie on servers.
+    pub fetch: fetch::Options,
     /// `SOURCE_DATE_EPOCH`: no time of a package's file is later. By default, the newest build
     /// time of the set.
     pub newest: Option<i64>,
@@ -96,12 +99,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     if ids.is_none() {
         progress.note(ids::NOT_FIXED);
     }
-    let source = rpm_source(plan, request)?;
-    let set = progress.stage(
-        "read packages",
-        || RpmSet::load(&source).map_err(ComposeError::from),
-        |set| format!("{} packages", set.packages().len()),
-    )?;
+    let set = read_set(plan, request, &store, progress)?;
     let trust = progress.stage(
         "check signatures",
         || check_signatures(plan, request, &set),
@@ -266,8 +264,10 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
 pub fn explain_scriptlets(
     definition: &Definition,
     request: &Request,
+    progress: &Progress,
 ) -> Result<Vec<ledger::Entry>, ComposeError> {
-    let set = RpmSet::load(&rpm_source(&definition.plan, request)?)?;
+    let store = Store::open(&request.store)?;
+    let set = read_set(&definition.plan, request, &store, progress)?;
     let rules = scriptlets::rules(&definition.plan);
     let schedule = Schedule::new(set.packages(), &rules)?;
     Ok(schedule.ledger())
@@ -279,6 +279,32 @@ fn rpm_source(plan: &Plan, request: &Request) -> Result<PathBuf, ComposeError> {
         (None, Some(RpmSource::Lock(path) | RpmSource::Directory(path))) => Ok(path.as_path().to_owned()),
         (None, None) => Err(ComposeError::NoRpms),
     }
+}
+
+/// Reads the set, after what lies on servers has been fetched.
+fn read_set(
+    plan: &Plan,
+    request: &Request,
+    store: &Store,
+    progress: &Progress,
+) -> Result<RpmSet, ComposeError> {
+    let mut source = SetSource::open(&rpm_source(plan, request)?, Some(store))?;
+    let (absent, bytes) = source.absent();
+    if absent > 0 && !request.fetch.offline {
+        let fetcher = Fetcher::new(request.fetch.clone()).map_err(SetError::Fetch)?;
+        progress.transfer(
+            "fetch packages",
+            bytes,
+            |watch| source.fetch(&fetcher, store, watch),
+            |()| format!("{absent} packages, {} MiB", bytes >> 20),
+        )?;
+    }
+    let set = progress.stage(
+        "read packages",
+        || source.load(),
+        |set| format!("{} packages", set.packages().len()),
+    )?;
+    Ok(set)
 }
 
 fn check_signatures(plan: &Plan, request: &Request, set: &RpmSet) -> Result<Vec<Checked>, ComposeError> {

@@ -7,6 +7,7 @@
 pub mod compose;
 pub mod definition;
 pub mod disk;
+pub mod fetch;
 pub mod formats;
 pub mod initrd;
 pub mod ostree;

@@ -14,6 +14,7 @@ use miette::{Context as _, IntoDiagnostic as _};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::fetch::FetchArgs;
 use super::report;
 
 /// Build an image: RPMs in; ostree commit, sealed /usr, UKI and disks out
@@ -39,13 +40,19 @@ pub struct BuildArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
 
-    /// Where unpacked packages are kept between builds [default: hullwright/store in your cache directory]
+    /// Where packages are kept between builds, fetched and unpacked [default: hullwright/store in your cache directory]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 
     /// Build nothing: say what would be done about each scriptlet of the packages, and why
     #[arg(long, value_name = "WHAT")]
     explain: Option<Explain>,
+    /// Fetch nothing: every locked package has to be in the store or where the lock file is
+    #[arg(long)]
+    offline: bool,
+
+    #[command(flatten)]
+    fetch: FetchArgs,
 
     /// Show errors only
     #[arg(short, long)]
@@ -74,12 +81,13 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
             None => Store::default_root()?,
         },
         program: std::env::current_exe().into_diagnostic()?,
+        fetch: args.fetch.options(args.offline),
         newest: source_date_epoch()?,
         unfinished: Unfinished::default(),
     };
     if let Some(Explain::Scriptlets) = args.explain {
         let mut text = String::new();
-        for entry in compose::explain_scriptlets(&definition, &request)? {
+        for entry in compose::explain_scriptlets(&definition, &request, &Progress::new(true))? {
             text.push_str(&format!("{entry}\n"));
         }
         let _ = io::stdout().write_all(text.as_bytes());

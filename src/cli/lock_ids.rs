@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Args;
 use hullwright::compose::{self, Locked, Request, Unfinished};
 use hullwright::definition;
+use hullwright::fetch::Options;
 use hullwright::report::Progress;
 use hullwright::store::Store;
 use miette::{Context as _, IntoDiagnostic as _};
@@ -18,36 +19,35 @@ use miette::{Context as _, IntoDiagnostic as _};
 pub struct IdsArgs {
     /// Instead of packages, lock the numbers of users and groups of the image that DEF describes, in <DEF>.ids.lock
     /// or what `os.ids` names: new accounts get a number, all others keep theirs
-    #[arg(long, value_name = "DEF", conflicts_with_all = ["source", "output"])]
+    #[arg(long, value_name = "DEF", conflicts_with_all = ["sources", "output", "check"])]
     pub ids: Option<PathBuf>,
 
     /// With --ids: the packages, in place of the definition's: a directory of .rpm files, or a lock file
     #[arg(long, value_name = "DIR|LOCK", requires = "ids")]
     rpms: Option<PathBuf>,
-
-    /// With --ids: an OpenPGP key that packages may be signed with, beside the definition's (may be repeated)
-    #[arg(long = "key", value_name = "FILE", requires = "ids")]
-    keys: Vec<PathBuf>,
-
-    /// With --ids: where unpacked packages are kept [default: hullwright/store in your cache directory]
-    #[arg(long, value_name = "DIR", requires = "ids")]
-    store: Option<PathBuf>,
 }
 
 /// # Errors
 /// As a build's, up to the accounts; a lock that cannot be written.
-pub fn run(place: &Path, args: &IdsArgs) -> miette::Result<ExitCode> {
+pub fn run(
+    place: &Path,
+    args: &IdsArgs,
+    keys: &[PathBuf],
+    store: Option<&Path>,
+    fetch: Options,
+) -> miette::Result<ExitCode> {
     let definition = definition::load(place)?;
     definition.warnings.iter().for_each(super::report::warning);
     let request = Request {
         rpms: args.rpms.clone(),
-        keys: args.keys.clone(),
+        keys: keys.to_vec(),
         out: PathBuf::new(),
-        store: match &args.store {
-            Some(store) => store.clone(),
+        store: match store {
+            Some(store) => store.to_owned(),
             None => Store::default_root()?,
         },
         program: std::env::current_exe().into_diagnostic()?,
+        fetch,
         newest: None,
         unfinished: Unfinished::default(),
     };

@@ -2,6 +2,7 @@
 
 pub mod boot;
 mod build;
+mod fetch;
 mod lock;
 mod lock_ids;
 pub mod report;

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use clap::Args;
 use hullwright::formats::rpm::Header;
 use hullwright::rpmset::closure::{self, NotClosed, Open, Options, Problem};
-use hullwright::rpmset::{RpmSet, rpmdb};
+use hullwright::rpmset::{SetSource, rpmdb};
+use hullwright::store::Store;
 use miette::{Context as _, IntoDiagnostic as _};
 use serde_json::{Value, json};
 
@@ -37,7 +38,12 @@ pub fn run(args: &ClosureArgs) -> miette::Result<ExitCode> {
         let headers: Vec<&Header> = headers.iter().collect();
         (headers.len(), closure::check(&headers, options)?)
     } else {
-        let set = RpmSet::load(&args.source)?;
+        // What a lock file names may lie in the store.
+        let store = match args.source.is_dir() {
+            true => None,
+            false => Some(Store::open(&Store::default_root()?)?),
+        };
+        let set = SetSource::open(&args.source, store.as_ref())?.load()?;
         (set.packages().len(), closure::check(&set.headers(), options)?)
     };
     let closed = problems.is_empty();

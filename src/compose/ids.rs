@@ -5,11 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::scriptlets::{self, Scriptlets};
-use super::{ComposeError, Request, check_signatures, rpm_source, system};
+use super::{ComposeError, Request, check_signatures, read_set, system};
 use crate::definition::Definition;
 use crate::definition::plan::Plan;
 use crate::report::Progress;
-use crate::rpmset::RpmSet;
 use crate::store::Store;
 use crate::tree::identity::{self, IdsLock};
 
@@ -73,13 +72,8 @@ pub fn lock_ids(
         Some(text) => parse(text, &path)?,
         None => IdsLock::empty(&path.display().to_string()),
     };
-    let source = rpm_source(plan, request)?;
     let store = Store::open(&request.store)?;
-    let set = progress.stage(
-        "read packages",
-        || RpmSet::load(&source).map_err(ComposeError::from),
-        |set| format!("{} packages", set.packages().len()),
-    )?;
+    let set = read_set(plan, request, &store, progress)?;
     progress.stage(
         "check signatures",
         || check_signatures(plan, request, &set),

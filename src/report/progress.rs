@@ -43,15 +43,50 @@ impl Progress {
         work: impl FnOnce() -> Result<T, E>,
         result: impl FnOnce(&T) -> String,
     ) -> Result<T, E> {
+        let bar = ProgressBar::new_spinner();
+        self.run(name, bar, "{spinner} {msg} {elapsed}", |_| work(), result)
+    }
+
+    /// Runs a stage that moves `bytes`; `work` tells of those that have come, or, with negative numbers, of some that
+    /// must come again.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn transfer<T, E>(
+        &self,
+        name: &str,
+        bytes: u64,
+        work: impl FnOnce(&(dyn Fn(i64) + Sync)) -> Result<T, E>,
+        result: impl FnOnce(&T) -> String,
+    ) -> Result<T, E> {
+        let template = "{spinner} {msg} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+        let work = |bar: Option<&ProgressBar>| {
+            work(&|count| match (bar, u64::try_from(count)) {
+                (Some(bar), Ok(count)) => bar.inc(count),
+                (Some(bar), Err(_)) => bar.dec(count.unsigned_abs()),
+                (None, _) => {}
+            })
+        };
+        self.run(name, ProgressBar::new(bytes), template, work, result)
+    }
+
+    fn run<T, E>(
+        &self,
+        name: &str,
+        bar: ProgressBar,
+        template: &str,
+        work: impl FnOnce(Option<&ProgressBar>) -> Result<T, E>,
+        result: impl FnOnce(&T) -> String,
+    ) -> Result<T, E> {
         let start = Instant::now();
         let bar = (self.terminal && !self.quiet).then(|| {
-            let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}");
-            let bar = ProgressBar::new_spinner().with_message(name.to_owned());
+            let style = ProgressStyle::with_template(template);
+            let bar = bar.with_message(name.to_owned());
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar.enable_steady_tick(std::time::Duration::from_millis(100));
             bar
         });
-        let outcome = work();
+        let outcome = work(bar.as_ref());
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }

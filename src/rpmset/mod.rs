@@ -9,14 +9,21 @@ mod lock;
 mod nevra;
 mod package;
 mod payload;
+pub mod repo;
 pub mod rpmdb;
 mod set;
+mod set_source;
 pub mod signature;
+pub mod source;
 
 pub use error::{Error, Problem};
 pub use evr::compare_versions;
 pub use files::{DigestAlgorithm, FileDigest, FileEntry, HardLink};
-pub use lock::{Lock, LockEntry, LockError};
-pub use nevra::Nevra;
+pub use lock::{
+    Changes, Found, Location, Lock, LockEntry, LockError, LockRepository, LockSource, Moved, Rebuilt,
+    SignatureState, SourceKind,
+};
+pub use nevra::{Nevra, NevraError};
 pub use package::Package;
 pub use set::{Contents, RpmSet, SetError};
+pub use set_source::SetSource;

@@ -119,9 +119,7 @@ fn nevra(header: &Header) -> Result<Nevra, Problem> {
     let text = |tag, what: &'static str| -> Result<String, Problem> {
         let value = header.string(tag)?.ok_or(Problem::Lacks(what))?;
         let text = std::str::from_utf8(value).map_err(|_| Problem::NotText(what))?;
-        // These become parts of file names.
-        let fit = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | '\\');
-        if text.is_empty() || text.starts_with('.') || !text.chars().all(fit) {
+        if !Nevra::fits(text) {
             let text = text.escape_debug().to_string();
             return Err(Problem::Name { what, text });
         }

@@ -1,6 +1,5 @@
 //! A whole set of packages.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +7,8 @@ use rayon::prelude::*;
 
 use super::error::Error;
 use super::signature::Untrusted;
-use super::{Lock, LockError, Package, payload};
+use super::{LockError, Package, SetSource, payload};
+use crate::fetch::{FetchError, Url};
 use crate::formats::rpm::Header;
 use crate::store::{Blob, Store};
 
@@ -52,6 +52,19 @@ pub enum SetError {
         #[related]
         problems: Vec<Untrusted>,
     },
+    #[error(
+        "{} locked packages lie on servers and are not in the store: {}{}",
+        urls.len(),
+        urls.iter().take(5).map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        if urls.len() > 5 { " …" } else { "" }
+    )]
+    #[diagnostic(help(
+        "`hullwright build` without `--offline` fetches them; what is fetched stays in the store"
+    ))]
+    NotHere { urls: Vec<Url> },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Fetch(#[from] FetchError),
     #[error("`{}` is not the package that the lock file names: its {what} is {found}, locked is {locked}", path.display())]
     #[diagnostic(help("fetch the locked file again, or lock the set anew with `hullwright lock`"))]
     Changed {
@@ -71,70 +84,12 @@ pub enum SetError {
 
 impl RpmSet {
     /// Reads the set that `source` names: a directory of `.rpm` files (not its subdirectories), or
-    /// a lock file, whose every line must hold.
+    /// a lock file, whose every line must hold and whose packages all lie here.
     ///
     /// # Errors
     /// Where a package is absent, malformed, not the locked one, or there twice.
     pub fn load(source: &Path) -> Result<Self, SetError> {
-        let io = |source_error| SetError::Io {
-            path: source.to_owned(),
-            source: source_error,
-        };
-        if source.is_dir() {
-            let mut paths = Vec::new();
-            for entry in std::fs::read_dir(source).map_err(io)? {
-                let path = entry.map_err(io)?.path();
-                if path.extension().is_some_and(|extension| extension == "rpm") {
-                    paths.push(path);
-                }
-            }
-            if paths.is_empty() {
-                return Err(SetError::Empty {
-                    path: source.to_owned(),
-                });
-            }
-            return Self::open(&paths);
-        }
-        if source.extension().is_some_and(|extension| extension == "rpm") && source.is_file() {
-            return Err(SetError::OnePackage {
-                path: source.to_owned(),
-            });
-        }
-        let lock = Lock::parse(&std::fs::read_to_string(source).map_err(io)?, source)?;
-        if lock.packages.is_empty() {
-            return Err(SetError::Empty {
-                path: source.to_owned(),
-            });
-        }
-        let base = source.parent().unwrap_or(Path::new(""));
-        let paths: Vec<_> = lock
-            .packages
-            .iter()
-            .map(|entry| base.join(&entry.location))
-            .collect();
-        let set = Self::open(&paths)?;
-        let locked: BTreeMap<_, _> = paths.iter().zip(&lock.packages).collect();
-        for package in &set.packages {
-            let Some(entry) = locked.get(&package.path) else {
-                continue;
-            };
-            let pairs = [
-                ("SHA-256", package.sha256.to_string(), entry.sha256.to_string()),
-                ("NEVRA", package.nevra.to_string(), entry.nevra.clone()),
-                ("size", package.size.to_string(), entry.size.to_string()),
-            ];
-            for (what, found, locked) in pairs {
-                if found != locked {
-                    return Err(SetError::Changed {
-                        path: package.path.clone(),
-                        what,
-                        found,
-                        locked,
-                    });
-                }
-            }
-        }
-        Ok(set)
+        SetSource::open(source, None)?.load()
     }
 
     /// Reads the packages at `paths`.
@@ -155,6 +110,14 @@ impl RpmSet {
             problems.sort_by(|a, b| a.path.cmp(&b.path));
             return Err(SetError::Packages { problems });
         }
+        Self::from_packages(packages)
+    }
+
+    /// A set of packages that have been read.
+    ///
+    /// # Errors
+    /// Where one is there twice.
+    pub fn from_packages(mut packages: Vec<Package>) -> Result<Self, SetError> {
         packages.sort_by(|a, b| a.nevra.cmp(&b.nevra).then_with(|| a.path.cmp(&b.path)));
         let twin = packages.windows(2).find(|pair| {
             let [a, b] = [&pair[0].nevra, &pair[1].nevra];

@@ -1,7 +1,9 @@
 //! Contents on disk, addressed by digest.
 
 mod blob;
+mod checksum;
 mod digest;
+mod files;
 mod pack;
 
 use std::fs;
@@ -11,7 +13,9 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 pub use blob::{Blob, BlobReader};
+pub use checksum::{Checksum, ChecksumError, Hasher};
 pub use digest::{Digest, ParseDigestError, hex, unhex};
+pub use files::{Part, Shelf};
 pub use pack::{Pack, PackWriter};
 
 /// A directory that keeps what is costly to make again. Entries appear whole or not at all, so
@@ -41,7 +45,8 @@ impl Store {
         let store = Self {
             root: root.to_owned(),
         };
-        for directory in ["packs", "tmp"] {
+        let shelves = Shelf::ALL.map(Shelf::directory);
+        for directory in ["packs", "parts", "tmp"].into_iter().chain(shelves) {
             fs::create_dir_all(root.join(directory)).map_err(|error| store.failed(error))?;
         }
         Ok(store)

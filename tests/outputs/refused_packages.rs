@@ -194,6 +194,6 @@ fn a_lock_that_does_not_hold() {
         ],
     );
 
-    fs::write(&file, text.replace("version = 1\n", "version = 7\n")).unwrap();
+    fs::write(&file, text.replace("version = 2\n", "version = 7\n")).unwrap();
     says(&refused(), &["set.lock.toml` has version 7", "hullwright lock"]);
 }

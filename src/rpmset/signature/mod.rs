@@ -8,6 +8,7 @@
 //! holds today holds for ever.
 
 mod certificate;
+mod detached;
 mod keyring;
 mod trust;
 mod verify;
@@ -19,6 +20,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 pub use certificate::Certificate;
+pub use detached::verify_detached;
 pub use keyring::{Keyring, SignatureError};
 pub use trust::{Checked, Exception, Untrusted};
 pub use verify::verify;

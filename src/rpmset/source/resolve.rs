@@ -1,0 +1,565 @@
+//! From sources and repositories to the packages that are wanted: which, and where each lies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::request::{base_of, mirrors};
+use super::{Content, Manifest, Missing, RepositoryRequest, Source, SourceError, Wish};
+use crate::fetch::{Fetcher, Url, relative};
+use crate::rpmset::repo::{Base, Listed, ListedBase, Repository, Trust, Variables, substitute};
+use crate::rpmset::signature::Keyring;
+use crate::rpmset::{Nevra, Package};
+use crate::store::{Checksum, Store};
+
+/// What resolving is done with.
+pub struct Context<'a> {
+    pub keys: &'a Keyring,
+    pub fetcher: &'a Fetcher,
+    pub store: &'a Store,
+    pub variables: &'a Variables,
+    /// Addresses or ids of repositories that are taken without any signature.
+    pub unsigned: &'a [String],
+    /// Architectures to take, beside `noarch`, from sources that may have several; empty: all.
+    pub arch: &'a [String],
+    /// Whether packages will be used: then a repository that nothing vouches for is refused.
+    pub strict: bool,
+}
+
+/// Where a package lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    File(PathBuf),
+    /// On this machine, and named by its address.
+    Local(Url, PathBuf),
+    /// The first is its own, the others are mirrors.
+    Remote(Vec<Url>),
+}
+
+/// A package that is wanted.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub nevra: Nevra,
+    pub place: Place,
+    /// Length of the file in bytes.
+    pub size: Option<u64>,
+    pub checksum: Checksum,
+    /// What names it, for messages.
+    pub from: String,
+    /// The package, where it has been read already.
+    pub package: Option<Package>,
+}
+
+/// A repository whose metadata was read.
+#[derive(Debug, Clone)]
+pub struct ReadRepository {
+    pub id: Option<String>,
+    pub base: Base,
+    pub trust: Trust,
+}
+
+/// The packages of all sources.
+#[derive(Debug, Clone, Default)]
+pub struct Resolved {
+    /// In the order of NEVRA; none is there twice.
+    pub wanted: Vec<Wanted>,
+    pub repositories: Vec<ReadRepository>,
+    /// Source packages that were left out.
+    pub source_packages: usize,
+}
+
+/// A repository with its packages by name.
+struct Indexed {
+    name: String,
+    id: Option<String>,
+    repository: Repository,
+    by_name: BTreeMap<String, Vec<usize>>,
+}
+
+impl Resolved {
+    /// Finds the packages of `sources`; those that are only named, in `requests`, in their order.
+    ///
+    /// # Errors
+    /// Where a source or repository cannot be used, packages are nowhere to be found, or the set contradicts itself.
+    pub fn new(
+        sources: &[Source],
+        requests: &[RepositoryRequest],
+        context: &Context<'_>,
+    ) -> Result<Self, SourceError> {
+        let mut resolved = Self::default();
+        let mut looked_up: Vec<Indexed> = Vec::new();
+        let mut ids: Vec<RepositoryRequest> = requests.to_vec();
+        let mut wishes = Vec::new();
+        for source in sources {
+            match &source.content {
+                Content::Directory => resolved.directory(source)?,
+                Content::Repository(base) => {
+                    let request = RepositoryRequest {
+                        id: None,
+                        base: base.clone(),
+                        must_be_signed: false,
+                    };
+                    resolved.whole(&request, context)?;
+                }
+                Content::Manifest(manifest) => {
+                    wishes.extend(resolved.manifest(source, manifest, &mut ids, context)?);
+                }
+                Content::RpmOstree(named) | Content::List(named) => {
+                    wishes.extend(named.iter().map(|wish| (wish.clone(), source.name.clone())));
+                }
+            }
+        }
+        if let Some((_, name)) = wishes.first() {
+            if ids.is_empty() {
+                return Err(SourceError::NoRepositories { name: name.clone() });
+            }
+            for request in &ids {
+                looked_up.push(resolved.read(request, context)?);
+            }
+            resolved.look_up(&wishes, &looked_up, context)?;
+        }
+        let known = |name: &String| {
+            let name = name.trim_end_matches('/');
+            let mut read = resolved.repositories.iter();
+            read.any(|one| {
+                one.id.as_deref() == Some(name) || one.base.to_string().trim_end_matches('/') == name
+            })
+        };
+        if let Some(name) = context.unsigned.iter().find(|name| !known(name)) {
+            return Err(SourceError::IdleException { name: name.clone() });
+        }
+        resolved.settle()?;
+        Ok(resolved)
+    }
+
+    /// A plain directory of packages.
+    fn directory(&mut self, source: &Source) -> Result<(), SourceError> {
+        let directory = source.path.clone().unwrap_or_default();
+        let paths = rpm_files(&directory)?;
+        if paths.is_empty() {
+            return Err(SourceError::Empty { path: directory });
+        }
+        let opened: Vec<_> = paths.par_iter().map(|path| Package::open(path)).collect();
+        for (path, package) in paths.into_iter().zip(opened) {
+            let package = package.map_err(Box::new)?;
+            self.wanted.push(Wanted {
+                nevra: package.nevra.clone(),
+                place: Place::File(path),
+                size: Some(package.size),
+                checksum: Checksum::Sha256(package.sha256),
+                from: source.name.clone(),
+                package: Some(package),
+            });
+        }
+        Ok(())
+    }
+
+    /// Every package of a repository, which has to be a resolved one.
+    fn whole(&mut self, request: &RepositoryRequest, context: &Context<'_>) -> Result<(), SourceError> {
+        let indexed = self.read(request, context)?;
+        if let Base::Directory(directory) = &request.base {
+            stale(directory, &indexed.repository.packages)?;
+        }
+        let takes = |listed: &&Listed| {
+            let arch = &listed.nevra.arch;
+            !listed.is_source()
+                && (context.arch.is_empty() || arch == "noarch" || context.arch.contains(arch))
+        };
+        let all = &indexed.repository.packages;
+        self.source_packages += all.iter().filter(|listed| listed.is_source()).count();
+        let mut versions: BTreeMap<(&str, &str), BTreeSet<&Nevra>> = BTreeMap::new();
+        for listed in all.iter().filter(takes) {
+            let key = (listed.nevra.name.as_str(), listed.nevra.arch.as_str());
+            versions.entry(key).or_default().insert(&listed.nevra);
+        }
+        let several: Vec<_> = versions
+            .iter()
+            .filter(|(_, versions)| versions.len() > 1)
+            .collect();
+        if !several.is_empty() {
+            let mut names: Vec<String> = several
+                .iter()
+                .take(5)
+                .map(|((name, arch), versions)| {
+                    let evrs: Vec<_> = versions.iter().map(|nevra| nevra.evr()).collect();
+                    format!("{name}.{arch} ({})", evrs.join(", "))
+                })
+                .collect();
+            if several.len() > names.len() {
+                names.push(format!("{} more", several.len() - names.len()));
+            }
+            return Err(SourceError::Versions {
+                repository: indexed.name,
+                versions: names,
+            });
+        }
+        if !all.iter().any(|listed| takes(&listed)) {
+            return Err(SourceError::Empty {
+                path: PathBuf::from(indexed.name),
+            });
+        }
+        for listed in all.iter().filter(takes) {
+            vouched(&indexed, context)?;
+            self.wanted.push(wanted(&indexed, listed)?);
+        }
+        Ok(())
+    }
+
+    /// Packages of a manifest: those whose place it names are wanted; the others are given back, to be looked up.
+    fn manifest(
+        &mut self,
+        source: &Source,
+        manifest: &Manifest,
+        ids: &mut Vec<RepositoryRequest>,
+        context: &Context<'_>,
+    ) -> Result<Vec<(Wish, String)>, SourceError> {
+        let mut variables = context.variables.clone();
+        let arches: BTreeSet<_> = manifest
+            .packages
+            .iter()
+            .map(|package| package.nevra.arch.as_str())
+            .filter(|arch| {
+                *arch != "noarch" && (context.arch.is_empty() || context.arch.iter().any(|one| one == arch))
+            })
+            .collect();
+        if let (1, Some(arch)) = (arches.len(), arches.first()) {
+            for name in ["arch", "basearch"] {
+                variables
+                    .entry(name.to_owned())
+                    .or_insert_with(|| (*arch).to_owned());
+            }
+        }
+        let mut wishes = Vec::new();
+        for package in &manifest.packages {
+            let arch = &package.nevra.arch;
+            if !context.arch.is_empty() && arch != "noarch" && !context.arch.contains(arch) {
+                continue;
+            }
+            let id = &package.repository;
+            let base = match ids.iter().find(|request| request.id.as_ref() == Some(id)) {
+                Some(request) => request.base.clone(),
+                None => {
+                    let base = manifest_base(source, manifest, id, &variables, context.fetcher)?;
+                    ids.push(RepositoryRequest {
+                        id: Some(id.clone()),
+                        base: base.clone(),
+                        must_be_signed: false,
+                    });
+                    base
+                }
+            };
+            match &package.location {
+                Some(location) => self.wanted.push(Wanted {
+                    nevra: package.nevra.clone(),
+                    place: place(&base, &relative(location)?),
+                    size: Some(package.size),
+                    checksum: package.checksum,
+                    from: source.name.clone(),
+                    package: None,
+                }),
+                None => wishes.push((
+                    Wish {
+                        nevra: package.nevra.clone(),
+                        any_arch: false,
+                        checksum: Some(package.checksum),
+                        repository: Some(id.clone()),
+                    },
+                    source.name.clone(),
+                )),
+            }
+        }
+        Ok(wishes)
+    }
+
+    /// Reads a repository, and notes it.
+    fn read(&mut self, request: &RepositoryRequest, context: &Context<'_>) -> Result<Indexed, SourceError> {
+        let Context {
+            keys, fetcher, store, ..
+        } = context;
+        let repository = Repository::read(&request.base, keys, request.must_be_signed, fetcher, store)?;
+        self.repositories.push(ReadRepository {
+            id: request.id.clone(),
+            base: request.base.clone(),
+            trust: repository.trust.clone(),
+        });
+        let mut by_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (number, listed) in repository.packages.iter().enumerate() {
+            if !listed.is_source() {
+                by_name.entry(listed.nevra.name.clone()).or_default().push(number);
+            }
+        }
+        Ok(Indexed {
+            name: request.base.to_string(),
+            id: request.id.clone(),
+            repository,
+            by_name,
+        })
+    }
+
+    /// Finds each package that is only named.
+    fn look_up(
+        &mut self,
+        wishes: &[(Wish, String)],
+        repositories: &[Indexed],
+        context: &Context<'_>,
+    ) -> Result<(), SourceError> {
+        let mut missing = Vec::new();
+        for (wish, source_name) in wishes {
+            let fits = |listed: &Listed| {
+                let arch = match wish.any_arch {
+                    true => listed.nevra.arch.clone(),
+                    false => wish.nevra.arch.clone(),
+                };
+                listed.nevra.same(&Nevra {
+                    arch,
+                    ..wish.nevra.clone()
+                })
+            };
+            let mut found: Option<(&Indexed, &Listed)> = None;
+            let here = |one: &&Indexed| wish.repository.is_none() || one.id == wish.repository;
+            for indexed in repositories.iter().filter(here) {
+                for listed in indexed.named(&wish.nevra.name).filter(|listed| fits(listed)) {
+                    match found {
+                        None => found = Some((indexed, listed)),
+                        Some((_, first))
+                            if first.nevra.same(&listed.nevra) && first.checksum == listed.checksum => {}
+                        Some((first, _)) => {
+                            return Err(SourceError::Ambiguous {
+                                nevra: wish.nevra.to_string(),
+                                first: first.name.clone(),
+                                second: indexed.name.clone(),
+                            });
+                        }
+                    }
+                }
+            }
+            let Some((indexed, listed)) = found else {
+                let nearest = nearest(&wish.nevra, repositories);
+                missing.push(Missing::new(wish.nevra.to_string(), &nearest));
+                continue;
+            };
+            let mut wanted = wanted(indexed, listed)?;
+            match wish.checksum {
+                Some(pinned) if pinned != wanted.checksum => {
+                    return Err(SourceError::Pinned {
+                        nevra: wanted.nevra.to_string(),
+                        found: wanted.checksum.to_string(),
+                        pinned: pinned.to_string(),
+                        source_name: source_name.clone(),
+                    });
+                }
+                // Its bytes are what the user's own file says: the repository need not be trusted.
+                Some(_) => {}
+                None => vouched(indexed, context)?,
+            }
+            wanted.from.clone_from(&indexed.name);
+            self.wanted.push(wanted);
+        }
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(SourceError::Missing { missing }),
+        }
+    }
+
+    /// Sorts, takes what several sources have in common once, and refuses contradictions.
+    fn settle(&mut self) -> Result<(), SourceError> {
+        // Stable: of two that are the same, the one named first stays.
+        self.wanted.sort_by(|a, b| a.nevra.cmp(&b.nevra));
+        let mut kept: Vec<Wanted> = Vec::with_capacity(self.wanted.len());
+        for wanted in self.wanted.drain(..) {
+            let mut before = kept
+                .iter()
+                .rev()
+                .take_while(|one| one.nevra.name == wanted.nevra.name);
+            let Some(first) = before.find(|one| one.nevra.arch == wanted.nevra.arch) else {
+                kept.push(wanted);
+                continue;
+            };
+            if !first.nevra.same(&wanted.nevra) {
+                return Err(SourceError::TwoVersions {
+                    name: format!("{}.{}", wanted.nevra.name, wanted.nevra.arch),
+                    first: first.place.to_string(),
+                    second: wanted.place.to_string(),
+                });
+            }
+            if first.checksum != wanted.checksum {
+                return Err(SourceError::Ambiguous {
+                    nevra: wanted.nevra.to_string(),
+                    first: first.place.to_string(),
+                    second: wanted.place.to_string(),
+                });
+            }
+        }
+        self.wanted = kept;
+        Ok(())
+    }
+}
+
+impl Indexed {
+    fn named(&self, name: &str) -> impl Iterator<Item = &Listed> {
+        let numbers = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
+        numbers.iter().map(|&number| &self.repository.packages[number])
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Local(url, _) => write!(f, "{url}"),
+            Self::Remote(urls) => urls.first().map_or(Ok(()), |url| write!(f, "{url}")),
+        }
+    }
+}
+
+/// Whether something vouches for what the repository lists: its own signature, the keys that its packages will be
+/// held against, the user, or that it lies on this machine.
+fn vouched(indexed: &Indexed, context: &Context<'_>) -> Result<(), SourceError> {
+    let why = match &indexed.repository.trust {
+        Trust::Signed(_) => return Ok(()),
+        Trust::Unchecked => "is signed, but that was not checked",
+        Trust::Unsigned => "is not signed",
+    };
+    let name = indexed.name.trim_end_matches('/');
+    let named = |one: &String| one.trim_end_matches('/') == name || indexed.id.as_ref() == Some(one);
+    let base = &indexed.repository.base;
+    if !context.strict || !context.keys.is_empty() || base.is_local() || context.unsigned.iter().any(named) {
+        return Ok(());
+    }
+    Err(SourceError::Untrusted {
+        repository: indexed.name.clone(),
+        why,
+    })
+}
+
+fn wanted(indexed: &Indexed, listed: &Listed) -> Result<Wanted, SourceError> {
+    let base = &indexed.repository.base;
+    let place = match &listed.base {
+        None => place(base, &listed.location),
+        Some(ListedBase::Url(url)) => Place::Remote(vec![url.join(&listed.location)]),
+        Some(ListedBase::Path(path)) => place(base, &format!("{path}/{}", listed.location)),
+    };
+    let checksum = listed.checksum().map_err(|problem| SourceError::Checksum {
+        nevra: listed.nevra.to_string(),
+        repository: indexed.name.clone(),
+        problem,
+    })?;
+    Ok(Wanted {
+        nevra: listed.nevra.clone(),
+        place,
+        size: Some(listed.size),
+        checksum,
+        from: indexed.name.clone(),
+        package: None,
+    })
+}
+
+fn place(base: &Base, path: &str) -> Place {
+    match base {
+        Base::Directory(directory) => Place::File(directory.join(path)),
+        Base::Urls(urls) => {
+            let urls: Vec<_> = urls.iter().map(|url| url.join(path)).collect();
+            let local = urls.first().and_then(|url| Some((url.clone(), url.local()?)));
+            match local {
+                Some((url, path)) => Place::Local(url, path),
+                // What lies here is no mirror of what lies elsewhere.
+                None => Place::Remote(urls.into_iter().filter(|url| url.local().is_none()).collect()),
+            }
+        }
+    }
+}
+
+fn manifest_base(
+    source: &Source,
+    manifest: &Manifest,
+    id: &str,
+    variables: &Variables,
+    fetcher: &Fetcher,
+) -> Result<Base, SourceError> {
+    let path = source.path.clone().unwrap_or_default();
+    let problem = |problem: String| SourceError::Manifest {
+        path: path.clone(),
+        problem,
+    };
+    let way_out = format!("name its address: `--repo {id}=https://…`");
+    let found = manifest
+        .repositories
+        .iter()
+        .find(|repository| repository.id == id);
+    let repository =
+        found.ok_or_else(|| problem(format!("it does not describe the repository `{id}`; {way_out}")))?;
+    let replaced = |text: &str| substitute(text, variables).map_err(|error| problem(error.to_string()));
+    match (&repository.baseurl, &repository.mirrorlist, &repository.metalink) {
+        (Some(url), _, _) => base_of(&[replaced(url)?]),
+        (None, Some(list), _) => mirrors(&replaced(list)?, fetcher),
+        (None, None, Some(_)) => Err(problem(format!(
+            "its repository `{id}` has only a metalink, which is not read; {way_out}"
+        ))),
+        (None, None, None) => Err(problem(format!(
+            "its repository `{id}` has no address; {way_out}"
+        ))),
+    }
+}
+
+/// The `.rpm` files of a directory, sorted.
+fn rpm_files(directory: &Path) -> Result<Vec<PathBuf>, SourceError> {
+    let io = |source| SourceError::Io {
+        path: directory.to_owned(),
+        source,
+    };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|extension| extension == "rpm") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Refuses repodata that does not list what lies beside it.
+fn stale(directory: &Path, listed: &[Listed]) -> Result<(), SourceError> {
+    let known: BTreeSet<&str> = listed.iter().map(|listed| listed.location.as_str()).collect();
+    let unlisted: Vec<String> = rpm_files(directory)?
+        .iter()
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .filter(|name| !known.contains(name.as_str()))
+        .collect();
+    match unlisted.is_empty() {
+        true => Ok(()),
+        false => Err(SourceError::Stale {
+            directory: directory.to_owned(),
+            files: unlisted,
+        }),
+    }
+}
+
+/// Other builds of what was not found, or packages whose names are most like its.
+fn nearest<'a>(wanted: &Nevra, repositories: &'a [Indexed]) -> Vec<&'a Nevra> {
+    const SHOWN: usize = 3;
+    let mut builds: Vec<&Nevra> = repositories
+        .iter()
+        .flat_map(|one| one.named(&wanted.name))
+        .map(|listed| &listed.nevra)
+        .collect();
+    builds.sort();
+    builds.dedup();
+    if !builds.is_empty() {
+        return builds.into_iter().rev().take(SHOWN).collect();
+    }
+    let mut names: Vec<(usize, &str, &Indexed)> = Vec::new();
+    for one in repositories {
+        for name in one.by_name.keys() {
+            let distance = strsim::damerau_levenshtein(name, &wanted.name);
+            if distance * 3 <= wanted.name.len() {
+                names.push((distance, name, one));
+            }
+        }
+    }
+    names.sort_by_key(|(distance, name, _)| (*distance, *name));
+    let newest =
+        |(_, name, one): &(usize, &str, &'a Indexed)| one.named(name).map(|listed| &listed.nevra).max();
+    names.iter().take(SHOWN).filter_map(newest).collect()
+}
