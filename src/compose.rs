@@ -265,8 +265,10 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
 pub fn explain_scriptlets(
     definition: &Definition,
     request: &Request,
+    progress: &Progress,
 ) -> Result<Vec<ledger::Entry>, ComposeError> {
-    let set = RpmSet::load(&rpm_source(&definition.plan, request)?)?;
+    let store = Store::open(&request.store)?;
+    let set = read_set(&definition.plan, request, &store, progress)?;
     let rules = scriptlets::rules(&definition.plan);
     let schedule = Schedule::new(set.packages(), &rules)?;
     Ok(schedule.ledger())

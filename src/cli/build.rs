@@ -87,7 +87,7 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
     };
     if let Some(Explain::Scriptlets) = args.explain {
         let mut text = String::new();
-        for entry in compose::explain_scriptlets(&definition, &request)? {
+        for entry in compose::explain_scriptlets(&definition, &request, &Progress::new(true))? {
             text.push_str(&format!("{entry}\n"));
         }
         let _ = io::stdout().write_all(text.as_bytes());
