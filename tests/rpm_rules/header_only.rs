@@ -155,7 +155,7 @@ fn accounts_that_packages_provide_become_sysusers_lines() {
     ];
     assert_eq!(lines, expected, "what a file says is not said again");
     assert_eq!(tree.get(&path).unwrap().meta, Meta::root(0o644, 7));
-    let accounts = hullwright::tree::identity::apply(&mut tree, 7).unwrap();
+    let accounts = hullwright::tree::identity::apply(&mut tree, 7, None).unwrap();
     assert_eq!(
         (accounts.users["filed"].uid, accounts.groups["wheelish"].gid),
         (77, 55)
