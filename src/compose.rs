@@ -210,7 +210,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         "write the manifest",
         || {
             outputs::write_manifest(
-                plan, &set, &trust, &kernel, &initrd, &cmdline, &commit, &sealed, &disks, &workspace,
+                plan, &set, &tree, &trust, &kernel, &initrd, &cmdline, &commit, &sealed, &disks, &workspace,
             )
         },
         |()| String::new(),

@@ -5,8 +5,8 @@ mod progress;
 mod sums;
 
 pub use manifest::{
-    Manifest, ManifestCommit, ManifestKernel, ManifestOutput, ManifestPackage, ManifestPartition,
-    ManifestScriptlets,
+    Manifest, ManifestCommit, ManifestDifference, ManifestKernel, ManifestOutput, ManifestPackage,
+    ManifestPartition, ManifestScriptlets,
 };
 pub use progress::{Progress, Stage};
 pub use sums::{file_digest, write_sums};
