@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::path::TreePath;
-use super::{Children, Kind, Meta, Node, Origin, Tree, TreeError};
+use super::{Children, Kind, Meta, Node, Origin, Tree};
 
 /// A running machine's files, as far as the image says.
 #[derive(Debug)]
@@ -30,13 +30,11 @@ struct Line<'a> {
 }
 
 /// `tree`, in ostree's layout, as it is after a boot.
-///
-/// # Errors
-/// Where a line wants a path below something that is no directory.
-pub fn booted(tree: &Tree) -> Result<Booted, TreeError> {
+pub fn booted(tree: &Tree) -> Booted {
     let mut tree = tree.clone();
     if let Some(etc) = tree.get(&TreePath::literal("/usr/etc")).cloned() {
-        tree.insert(&TreePath::literal("/etc"), etc)?;
+        // The root is a directory.
+        let _ = tree.insert(&TreePath::literal("/etc"), etc);
     }
     // What the kernel mounts there.
     for path in ["/proc", "/sys"] {
@@ -60,12 +58,12 @@ pub fn booted(tree: &Tree) -> Result<Booted, TreeError> {
     creating.sort_by(|a, b| a.path.cmp(&b.path));
     creating.dedup_by(|later, first| later.path == first.path && later.kind == first.kind);
     for line in creating {
-        booted.create(&line)?;
+        booted.create(&line);
     }
     for line in adjusting {
         booted.adjust(&line);
     }
-    Ok(booted)
+    booted
 }
 
 /// The files of tmpfiles.d that count, in the order of their names.
@@ -169,45 +167,69 @@ impl Booted {
         Some(self.tree.resolve(&parent)?.join_name(name))
     }
 
-    fn create(&mut self, line: &Line<'_>) -> Result<(), TreeError> {
-        let path = match line.path.parent() {
-            // Its directories are made where they are absent.
-            Some(parent) => match (self.tree.resolve(&parent), line.path.name()) {
-                (Some(parent), Some(name)) => parent.join_name(name),
-                _ => line.path.clone(),
-            },
-            None => return Ok(()),
+    /// Where directory `path` lies, made with those above it where it is absent; `None` where something else is in the way.
+    fn directory(&mut self, path: &TreePath, links: usize) -> Option<TreePath> {
+        if let Some(there) = self.tree.resolve(path) {
+            let node = self.tree.get(&there)?;
+            return node.children().is_some().then_some(there);
+        }
+        let (parent, name) = (path.parent()?, path.name()?);
+        let parent = self.directory(&parent, links)?;
+        let path = parent.join_name(name);
+        match self.tree.get(&path).map(|node| &node.kind) {
+            None => {
+                let node = Node::new(Meta::root(0o755, 0), Kind::Dir(Children::new()), TMPFILES);
+                self.tree.insert(&path, node).ok()?;
+                Some(path)
+            }
+            // A link whose target is to be made.
+            Some(Kind::Symlink(target)) if links < 40 => {
+                let target = parent.join(&**target).ok()?;
+                self.directory(&target, links + 1)
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// A line that cannot be done is passed over, as systemd-tmpfiles does.
+    fn create(&mut self, line: &Line<'_>) {
+        let (Some(parent), Some(name)) = (line.path.parent(), line.path.name()) else {
+            return;
+        };
+        let Some(path) = self.directory(&parent, 0).map(|parent| parent.join_name(name)) else {
+            return;
         };
         let there = self.tree.get(&path).is_some();
         let kind = match line.kind {
             b'd' | b'D' | b'v' | b'q' | b'Q' | b'e' if there => {
                 self.adjust(line);
-                return Ok(());
+                return;
             }
-            _ if there && !line.replaces => return Ok(()),
+            _ if there && !line.replaces => return,
             b'd' | b'D' | b'v' | b'q' | b'Q' => Kind::Dir(Children::new()),
             b'L' if !line.argument.is_empty() => Kind::Symlink(line.argument.clone().into()),
             b'f' | b'F' => Kind::file(line.argument.clone()),
             b'C' => {
                 let source = TreePath::new(&line.argument).ok();
                 let Some(node) = source.and_then(|path| self.tree.get(&path)).cloned() else {
-                    return Ok(());
+                    return;
                 };
-                self.tree.insert(&path, node)?;
-                self.adjust(line);
-                return Ok(());
+                if self.tree.insert(&path, node).is_ok() {
+                    self.adjust(line);
+                }
+                return;
             }
-            _ => return Ok(()),
+            _ => return,
         };
         let mode = match kind {
             Kind::Dir(_) => 0o755,
             Kind::Symlink(_) => 0o777,
             _ => 0o644,
         };
-        self.tree
-            .insert(&path, Node::new(Meta::root(mode, 0), kind, TMPFILES))?;
-        self.adjust(line);
-        Ok(())
+        let node = Node::new(Meta::root(mode, 0), kind, TMPFILES);
+        if self.tree.insert(&path, node).is_ok() {
+            self.adjust(line);
+        }
     }
 
     /// Gives what lies at the line's path the owner and mode that the line names.
@@ -249,12 +271,13 @@ mod tests {
         put("/usr/etc/secret", Kind::Dir(Children::new()));
         put("/usr/share/factory/var/x", Kind::file(*b"x"));
         put("/opt", Kind::Symlink(b"var/opt"[..].into()));
+        put("/root", Kind::Symlink(b"var/roothome"[..].into()));
         put("/proc", Kind::Dir(Children::new()));
         let text = "# comment\nd /etc/secret 0700 - keepers\nd! /var/log/a 2755 root adm -\nz /var/log/a 0750\n\
                     d$ /var/opt 0755\nd /opt/tool 0711\nL \"/var/li\\x6ek\" - - - - ../t\nC /var/x 0600 a b - /usr/share/factory/var/x\n\
-                    d /var/log/a 0700\nr /gone\nd /run/%m 0755\nd /var/new :0700\n";
+                    d /var/log/a 0700\nr /gone\nd /root/.config 0700\nd /var/roothome 0700\nd /run/%m 0755\nd /var/new :0700\n";
         put("/usr/lib/tmpfiles.d/a.conf", Kind::file(text.as_bytes()));
-        let booted = booted(&tree).unwrap();
+        let booted = booted(&tree);
         let found = |path: &'static str| {
             let node = booted.tree.get(&TreePath::literal(path)).unwrap();
             let name = |name: &Option<std::sync::Arc<str>>| name.as_deref().unwrap_or("root").to_owned();
@@ -267,6 +290,8 @@ mod tests {
         assert_eq!(found("/var/opt/tool"), is(0o711, "root", "root"));
         assert_eq!(found("/var/x"), is(0o600, "a", "b"));
         assert_eq!(found("/var/new"), is(0o755, "root", "root"));
+        assert_eq!(found("/var/roothome/.config"), is(0o700, "root", "root"));
+        assert_eq!(found("/var/roothome"), is(0o700, "root", "root"));
         assert_eq!(found("/proc"), is(0o555, "root", "root"));
         assert_eq!(
             booted.tree.get(&TreePath::literal("/var/x")).unwrap().meta.mtime,

@@ -5,7 +5,7 @@ use std::io;
 
 use super::booted::{Booted, booted};
 use super::path::TreePath;
-use super::{Kind, Node, Origin, Tree, TreeError, capability};
+use super::{Kind, Node, Origin, Tree, capability};
 use crate::formats::rpm::tag::{fileflag, verifyflag};
 use crate::rpmset::{FileEntry, RpmSet};
 
@@ -36,20 +36,15 @@ pub enum VerifyError {
     #[error("`{path}` cannot be compared with its package: {source}")]
     #[diagnostic(help("check that the store can be read"))]
     Content { path: TreePath, source: io::Error },
-    #[error("what tmpfiles.d says cannot be done at boot: {0}")]
-    #[diagnostic(help(
-        "correct the tmpfiles.d lines of the definition, or leave out the package that brings them"
-    ))]
-    Boot(#[from] TreeError),
 }
 
 /// Compares every installed file of `set` with `tree`, in ostree's layout, as it is once booted. In the order of
 /// packages and their file lists.
 ///
 /// # Errors
-/// Where contents cannot be read, or tmpfiles.d contradicts the tree.
+/// Where contents cannot be read.
 pub fn differences(set: &RpmSet, tree: &Tree, context: &Context<'_>) -> Result<Vec<Difference>, VerifyError> {
-    let booted = booted(tree)?;
+    let booted = booted(tree);
     let mut found = Vec::new();
     for (number, package) in set.packages().iter().enumerate() {
         for (index, file) in package.files.iter().enumerate() {
