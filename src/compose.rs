@@ -231,6 +231,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
             outputs::write_manifest(
                 plan,
                 &set,
+                &tree,
                 &trust,
                 &open,
                 &done.ledger,

@@ -23,6 +23,7 @@ use crate::tree::ldconfig::LdconfigError;
 use crate::tree::merge::MergeErrors;
 use crate::tree::overlay::OverlayError;
 use crate::tree::path::TreePath;
+use crate::tree::rpm_verify::VerifyError;
 use crate::tree::selinux::SelinuxError;
 use crate::tree::units::UnitError;
 use crate::{formats::erofs, ostree};
@@ -159,6 +160,9 @@ pub enum ComposeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Initrd(#[from] InitrdError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    RpmVerify(#[from] VerifyError),
     #[error(transparent)]
     Repart(#[from] RepartError),
     #[error(transparent)]

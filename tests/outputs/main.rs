@@ -9,6 +9,7 @@ mod real_rpms;
 mod refused_packages;
 mod refused_plans;
 mod reproducible;
+mod rpm_verify;
 mod rpms;
 mod run;
 mod sealed;

@@ -220,6 +220,19 @@ pub mod fileflag {
     pub const ARTIFACT: u32 = 1 << 12;
 }
 
+/// Bits of [`FILEVERIFYFLAGS`]: what `rpm -V` compares.
+pub mod verifyflag {
+    pub const DIGEST: u32 = 1 << 0;
+    pub const SIZE: u32 = 1 << 1;
+    pub const LINKTO: u32 = 1 << 2;
+    pub const USER: u32 = 1 << 3;
+    pub const GROUP: u32 = 1 << 4;
+    pub const MTIME: u32 = 1 << 5;
+    pub const MODE: u32 = 1 << 6;
+    pub const RDEV: u32 = 1 << 7;
+    pub const CAPS: u32 = 1 << 8;
+}
+
 /// Bits of dependency flags ([`REQUIREFLAGS`] and its like).
 pub mod sense {
     pub const LESS: u32 = 1 << 1;
