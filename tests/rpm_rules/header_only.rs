@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hullwright::path::TreePath;
 use hullwright::rpmset::RpmSet;
 use hullwright::store::{Store, hex};
@@ -108,10 +110,20 @@ fn ima_signatures_are_kept_by_choice() {
 
 #[test]
 fn accounts_that_packages_provide_become_sysusers_lines() {
-    let Some(bench) = Bench::with("rpmbuild-4.20") else {
-        return;
+    let Some(bench) = Bench::new() else { return };
+    // As RPM from 4.19 on writes them: NULs in place of what base64 would pad with.
+    let provide = |what: &str, line: &str| {
+        let mut line = line.as_bytes().to_vec();
+        line.resize(line.len().next_multiple_of(3), 0);
+        format!("Provides: {what} = {}\n", STANDARD.encode(line))
     };
-    // RPM's own encoding: its generator at work on a file, and its macro without one.
+    let head = [
+        provide("user(bare)", "u bare - \"Bare of a file\" /var/lib/bare"),
+        provide("group(wheelish)", "g wheelish 55"),
+        provide("groupmember(bare/wheelish)", "m bare wheelish"),
+        provide("user(filed)", "u filed 78"),
+    ]
+    .concat();
     let filed = Spec {
         head: "Provides: user(fake) = 1.0",
         ..Spec::new(
@@ -121,11 +133,10 @@ fn accounts_that_packages_provide_become_sysusers_lines() {
         )
     };
     let bare = Spec {
-        head: "%add_sysuser u bare - \"Bare of a file\" /var/lib/bare\n%add_sysuser g wheelish 55\n\
-               %add_sysuser m bare wheelish\n%add_sysuser u filed 78",
+        head: &head,
         ..Spec::new("bare", "put usr/bare b", "%attr(-,bare,wheelish) /usr/bare")
     };
-    let packages = [filed, bare].map(|spec| bench.build(&spec, &[("_use_weak_usergroup_deps", "0")]));
+    let packages = [filed, bare].map(|spec| bench.build(&spec, &[]));
     let provides = Command::new(tool("rpm").unwrap())
         .args("-qp --nosignature --provides".split(' '))
         .args(&packages)
