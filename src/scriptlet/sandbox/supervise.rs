@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 
 use super::End;
 use super::calls::Answering;
@@ -311,12 +311,8 @@ impl Watch<'_> {
     fn message(&mut self) -> Result<Option<End>, SandboxError> {
         let received = receive(&self.processes.socket).map_err(|error| self.fail(error))?;
         match received {
-            Some((Message::Init(pid), _)) => {
-                // The first process waits for it and has not buried it: the number is its own still, or that process is
-                // gone and the namespace with it.
-                let pid = Pid::from_raw(pid).ok_or_else(|| self.broken("process 1 has no number"))?;
-                let init = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| self.fail(error))?;
-                self.processes.init = Some(init);
+            Some((Message::Init, files)) => {
+                self.processes.init = files.into_iter().next();
                 Ok(None)
             }
             Some((Message::Failed { step, reason }, _)) => Err(SandboxError::SetUp { step, reason }),

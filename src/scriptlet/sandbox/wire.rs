@@ -42,8 +42,8 @@ pub(super) struct Task {
 pub(super) enum Message {
     /// Supervisor: the request and the scriptlet's standard input are attached.
     Start,
-    /// First process: the number of the process that is the namespace's first.
-    Init(i32),
+    /// First process: a handle (pidfd) of the process that is the namespace's first is attached.
+    Init,
     /// First process: a step failed.
     Failed { step: String, reason: String },
     /// The scriptlet's process, before it becomes the interpreter: the listener and `/` are attached.
@@ -64,7 +64,7 @@ impl Message {
         let number = |kind: u8, value: i32| [&[kind][..], &value.to_le_bytes()].concat();
         match self {
             Self::Start => vec![b'S'],
-            Self::Init(pid) => number(b'I', *pid),
+            Self::Init => vec![b'I'],
             Self::Failed { step, reason } => {
                 let mut packet = [b"F", step.as_bytes(), b"\0", reason.as_bytes()].concat();
                 packet.truncate(LONGEST);
@@ -82,7 +82,7 @@ impl Message {
         let number = || Some(i32::from_le_bytes(rest.try_into().ok()?));
         Some(match kind {
             b'S' => Self::Start,
-            b'I' => Self::Init(number()?),
+            b'I' => Self::Init,
             b'F' => {
                 let text = String::from_utf8_lossy(rest);
                 let (step, reason) = text.split_once('\0')?;
@@ -180,7 +180,7 @@ mod tests {
         file.rewind().unwrap();
         let messages = [
             Message::Start,
-            Message::Init(77),
+            Message::Init,
             Message::Failed {
                 step: "mount".into(),
                 reason: "no".into(),
@@ -200,6 +200,6 @@ mod tests {
         }
         drop(one);
         assert!(receive(&two).unwrap().is_none());
-        assert_eq!(Message::decode(b"I\0"), None);
+        assert_eq!(Message::decode(b"X\0"), None);
     }
 }

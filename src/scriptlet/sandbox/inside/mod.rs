@@ -14,7 +14,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 
 use nix::sched::CloneFlags;
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open};
 
 pub(super) use self::mounts::OVERLAID;
 use super::wire::{Message, Request, receive, send};
@@ -108,7 +108,13 @@ fn enter(socket: &OwnedFd) -> Result<ExitCode, Failure> {
     }
     match fork_alone().step("starting process 1")? {
         Side::Parent(init) => {
-            send(socket, &Message::Init(init.as_raw()), &[]).step("naming process 1")?;
+            // Before it is buried, so that the handle is its own and no later process's.
+            let handle = Pid::from_raw(init.as_raw())
+                .ok_or(rustix::io::Errno::SRCH)
+                .and_then(|init| pidfd_open(init, PidfdFlags::empty()))
+                .step("holding process 1")?;
+            send(socket, &Message::Init, &[handle.as_fd()]).step("naming process 1")?;
+            drop(handle);
             // Returns when all processes of the namespace are gone.
             rustix::process::waitpid(Pid::from_raw(init.as_raw()), WaitOptions::empty())
                 .step("waiting for process 1")?;
