@@ -1,10 +1,11 @@
 //! What a build leaves: commit, UKI, disks, manifest; under their final names all at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 
 use super::boot::Boot;
 use super::kernel::Kernel;
+use super::system::filter;
 use super::workspace::{Workspace, output};
 use super::{ComposeError, SealedUsr, slot_size, wants_vhd};
 use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode, RpmDatabase};
@@ -19,9 +20,9 @@ use crate::report::{
     Manifest, ManifestCommit, ManifestDifference, ManifestKernel, ManifestOpen, ManifestOutput,
     ManifestPackage, ManifestPartition, Progress, file_digest, write_sums,
 };
-use crate::rpmset::RpmSet;
 use crate::rpmset::closure::Open;
 use crate::rpmset::signature::{Checked, Verdict};
+use crate::rpmset::{FileState, RpmSet};
 use crate::scriptlet::Done;
 use crate::scriptlet::ledger::Entry;
 use crate::store::{Digest, hex};
@@ -357,8 +358,25 @@ fn rpm_verify(plan: &Plan, set: &RpmSet, tree: &Tree) -> Result<Vec<ManifestDiff
         .iter()
         .map(|rule| (rule.path.clone(), rule.reason.as_str().to_owned()))
         .collect();
+    let packages = set.packages();
+    let filter = filter(plan);
+    let states: Vec<_> = packages
+        .iter()
+        .map(|package| filter.states(&package.files))
+        .collect();
+    // Where a 64-bit file of another package has the path, a 32-bit one is not installed.
+    let files = packages.iter().flat_map(|package| &package.files);
+    let wide: HashSet<_> = files
+        .filter(|file| file.color & 2 != 0)
+        .map(|file| &file.path)
+        .collect();
+    let installed = |package: usize, index: usize| {
+        let file = &packages[package].files[index];
+        let narrow = file.color & 3 == 1 && wide.contains(&file.path);
+        states[package][index] == FileState::Normal && !narrow
+    };
     let context = rpm_verify::Context {
-        installed: &|_, _| true,
+        installed: &installed,
         rules: &rules,
     };
     let differences = rpm_verify::differences(set, tree, &context)?;

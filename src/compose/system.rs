@@ -84,11 +84,7 @@ pub fn before_accounts(
     let time = plan.image.released.epoch();
     let name = origin_name(set);
     let options = merge::Options {
-        filter: Filter {
-            exclude_docs: plan.rpms.exclude_docs,
-            languages: &plan.rpms.languages,
-            color: COLOR,
-        },
+        filter: filter(plan),
         ima: match plan.rpms.ima {
             ImaSignatures::Drop => Ima::Drop,
             ImaSignatures::Keep => Ima::Keep,
@@ -104,6 +100,15 @@ pub fn before_accounts(
     rpm_database(plan, set, &states, &mut tree, time)?;
     identity::provided::put(&mut tree, set, time).map_err(identity::IdentityError::from)?;
     Ok((tree, done))
+}
+
+/// Which files of packages are installed.
+pub fn filter(plan: &Plan) -> Filter<'_> {
+    Filter {
+        exclude_docs: plan.rpms.exclude_docs,
+        languages: &plan.rpms.languages,
+        color: COLOR,
+    }
 }
 
 /// The database by which the image's own RPM, and scanners, know what is installed.
