@@ -144,7 +144,7 @@ fn macros(lua: &Lua, table: &LuaTable, state: &Rc<State>) -> LuaResult<()> {
             .position(u8::is_ascii_whitespace)
             .unwrap_or(text.len());
         let (name, body) = text.split_at(end);
-        let is_name = name.len() >= 2
+        let is_name = name.len() >= 3
             && name
                 .iter()
                 .all(|&byte| byte.is_ascii_alphanumeric() || byte == b'_');
