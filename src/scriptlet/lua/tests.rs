@@ -112,7 +112,7 @@ fn the_libraries_do_what_they_do_in_rpm() {
         ),
         (
             "print(pcall(os.exit, 1))",
-            "false\texit not permitted in this context\n",
+            "false\truntime error: exit not permitted in this context\n",
         ),
     ];
     for (script, expected) in cases {

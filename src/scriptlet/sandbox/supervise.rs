@@ -312,8 +312,12 @@ impl Watch<'_> {
                 // The first process waits for it and has not buried it: the number is its own still, or that process is
                 // gone and the namespace with it.
                 let pid = Pid::from_raw(pid).ok_or_else(|| self.broken("process 1 has no number"))?;
-                let init = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| self.fail(error))?;
-                self.processes.init = Some(init);
+                match pidfd_open(pid, PidfdFlags::empty()) {
+                    Ok(init) => self.processes.init = Some(init),
+                    // It has ended and been buried before its number was read: nothing is left to stop.
+                    Err(rustix::io::Errno::SRCH) => {}
+                    Err(error) => return Err(self.fail(error)),
+                }
                 Ok(None)
             }
             Some((Message::Failed { step, reason }, _)) => Err(SandboxError::SetUp { step, reason }),
