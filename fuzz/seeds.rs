@@ -7,7 +7,7 @@ use hullwright::formats::erofs;
 use hullwright::formats::gvariant::{self, Value};
 use hullwright::formats::kmodindex::Index;
 use hullwright::formats::ldcache::{Cache, Entry};
-use hullwright::formats::rpm::read_preamble;
+use hullwright::formats::rpm::{read_preamble, tag};
 use hullwright::formats::vhd;
 use pgp::composed::{KeyType, SecretKeyParamsBuilder, SignedSecretKey};
 use pgp::crypto::hash::HashAlgorithm;
@@ -68,6 +68,34 @@ fn signature() -> Vec<u8> {
         Err(error) => panic!("{error}"),
     }
     bytes
+}
+
+/// A header with dependencies of every kind.
+fn dependencies() -> Vec<u8> {
+    let wanted = [
+        "(a if (b >= 1:2~rc1-3 or c) else (d with e))",
+        "(a and (b unless c) and d)",
+        "/bin/sh",
+        "rpmlib(FileDigests)",
+        "libc.so.6(GLIBC_2.38)(64bit)",
+    ];
+    let evr = ["", "", "", "4.6.0-1", "1:2.0^git-1"];
+    let flags: Vec<u8> = [0u32, 0, 1 << 9, 10, 12]
+        .into_iter()
+        .flat_map(u32::to_be_bytes)
+        .collect();
+    super::targets::header(&[
+        super::targets::text(tag::NAME, "x"),
+        super::targets::strings(tag::PROVIDENAME, &wanted),
+        super::targets::strings(tag::PROVIDEVERSION, &evr),
+        (tag::PROVIDEFLAGS, 4, 5, flags.clone()),
+        super::targets::strings(tag::REQUIRENAME, &wanted),
+        super::targets::strings(tag::REQUIREVERSION, &evr),
+        (tag::REQUIREFLAGS, 4, 5, flags.clone()),
+        super::targets::strings(tag::CONFLICTNAME, &wanted),
+        super::targets::strings(tag::CONFLICTVERSION, &evr),
+        (tag::CONFLICTFLAGS, 4, 5, flags),
+    ])
 }
 
 /// The archive that belongs to the header that the target has.
@@ -138,6 +166,7 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "rpm_header" => vec![
             package_header("gzip", b""),
             super::targets::header(&[super::targets::text(1000, "x")]),
+            dependencies(),
         ],
         "rpm_payload" => vec![with(5, &archive()), with(5, b"07070X00000001\0\x0012345\0\0\0")],
         "rpm_signature" => (0..4).map(|tag| with(tag, &signature())).collect(),
@@ -201,6 +230,26 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "lock_files" => vec![
             include_bytes!("../image-defs/sample-container-host.ids.lock").to_vec(),
             b"version = 1\n".to_vec(),
+        ],
+        "repository" => vec![
+            b"<repomd xmlns='http://linux.duke.edu/metadata/repo'><data type='primary'><checksum type='sha256'>\
+              0000000000000000000000000000000000000000000000000000000000000000</checksum>\
+              <location href='repodata/p.xml.gz'/><size>5</size><open-size>7</open-size></data></repomd>"
+                .to_vec(),
+            b"<metadata xmlns='http://linux.duke.edu/metadata/common'><package type='rpm'><name>a&amp;b</name>\
+              <arch>noarch</arch><version epoch='2' ver='1' rel='3'/><checksum type='sha256'>\
+              0000000000000000000000000000000000000000000000000000000000000000</checksum><size package='10'/>\
+              <location xml:base='https://host/' href='./a.rpm'/></package></metadata>"
+                .to_vec(),
+            b"[one]\nbaseurl=https://host/${x}\n https://other/\ngpgcheck=1\n".to_vec(),
+        ],
+        "package_lists" => vec![
+            b"document: rpm-package-manifest\nversion: 0.2.0\ndata:\n  repositories:\n    - id: a\n  packages:\n    \
+              noarch:\n      - name: b\n        repo_id: a\n        location: c\n        size: 1\n        evr: 1-1\n        \
+              checksum: sha256:0000000000000000000000000000000000000000000000000000000000000000\n"
+                .to_vec(),
+            b"{\"packages\": {\"a\": {\"evra\": \"1:2-3.noarch\"}, \"b\": {\"evr\": \"1-1\"}}}".to_vec(),
+            b"bash-0:5.2-1.x86_64 # shell\n2:zlib-1.3-1.i686\n".to_vec(),
         ],
         "account_files" => vec![
             b"u! a 5:users \"A b\" / -\ng b -\nm a b\nr - 1-5\n".to_vec(),

@@ -18,7 +18,10 @@ use hullwright::formats::rpm::payload::{Archive, Compression, PayloadError};
 use hullwright::formats::rpm::tag::{self, signature};
 use hullwright::formats::rpm::{Header, Limits, read_preamble};
 use hullwright::formats::{erofs, file_contexts, kconfig, kmodindex, vhd};
-use hullwright::rpmset::signature::{Keyring, Policy, verify};
+use hullwright::rpmset::closure;
+use hullwright::rpmset::repo;
+use hullwright::rpmset::signature::{Keyring, Policy, verify, verify_detached};
+use hullwright::rpmset::source::Source;
 use hullwright::rpmset::{Lock, Package, RpmSet};
 use hullwright::store::Store;
 use hullwright::tree::identity::{IdsLock, accounts::Accounts, sysusers};
@@ -45,6 +48,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("selinux_contexts", selinux_contexts),
     ("image_definition", image_definition),
     ("lock_files", lock_files),
+    ("repository", repository),
+    ("package_lists", package_lists),
     ("account_files", account_files),
 ];
 
@@ -90,7 +95,7 @@ pub fn text(tag: u32, value: &str) -> Value {
     (tag, 6, 1, [value.as_bytes(), &[0]].concat())
 }
 
-fn strings(tag: u32, values: &[&str]) -> Value {
+pub fn strings(tag: u32, values: &[&str]) -> Value {
     let bytes = values.iter().flat_map(|value| value.bytes().chain([0]));
     (tag, 8, values.len(), bytes.collect())
 }
@@ -188,12 +193,13 @@ fn rpm_header(data: &[u8]) {
         let _ = Header::read(&mut &data[..], limits);
         if let Ok(header) = Header::from_database(data.get(8..).unwrap_or_default(), limits) {
             values(&header);
+            let _ = closure::check(&[&header], closure::Options::default());
         }
     }
     let path = file("header.rpm", &package(&[], data, b""));
     if let Ok(package) = Package::open(&path) {
         let _ = package.check_payload();
-        let _ = package.scriptlets();
+        let _ = hullwright::scriptlet::of_package(&package);
         let _ = package.claimed_payload_digest();
         let _ = verify(&package, &Keyring::default(), &Policy::default());
     }
@@ -446,6 +452,19 @@ fn lock_files(data: &[u8]) {
     if let Ok(lock) = IdsLock::parse(text, "ids.lock") {
         assert_eq!(IdsLock::parse(&lock.to_text(), "ids.lock").as_ref(), Ok(&lock));
     }
+}
+
+fn repository(data: &[u8]) {
+    let _ = repo::parse_repomd(data);
+    let _ = repo::parse_primary(data);
+    let _ = verify_detached(data, data, &Keyring::default());
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = repo::parse_repo_file(text, &repo::Variables::new());
+    }
+}
+
+fn package_lists(data: &[u8]) {
+    let _ = Source::recognise(&file("list", data));
 }
 
 fn account_files(data: &[u8]) {

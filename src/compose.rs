@@ -48,10 +48,10 @@ pub struct Request {
     /// Where the directory `<id>_<version>` comes to lie.
     pub out: PathBuf,
     pub store: PathBuf,
-    /// The program itself: scriptlets that must run start it again as the first process of their sandbox.
-    pub program: PathBuf,
     /// How locked packages are fetched that lie on servers.
     pub fetch: fetch::Options,
+    /// The program itself: scriptlets that must run start it again as the first process of their sandbox.
+    pub program: PathBuf,
     /// `SOURCE_DATE_EPOCH`: no time of a package's file is later. By default, the newest build
     /// time of the set.
     pub newest: Option<i64>,
@@ -134,6 +134,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     let rules = scriptlets::rules(plan);
     let scriptlets = Scriptlets {
         schedule: scriptlets::schedule(plan, &set, &rules)?,
+        set: &set,
         request,
         ids: ids.as_ref(),
     };
@@ -230,6 +231,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
             outputs::write_manifest(
                 plan,
                 &set,
+                &tree,
                 &trust,
                 &open,
                 &done.ledger,

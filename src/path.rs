@@ -131,7 +131,13 @@ impl PartialOrd for TreePath {
 
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.components().cmp(other.components())
+        // A path holds no NUL, so a slash that counts as one sorts as the end of a component does.
+        let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
+        let (a, b) = (&self.bytes, &other.bytes);
+        match a.iter().zip(b).find(|(a, b)| a != b) {
+            Some((&a, &b)) => rank(a).cmp(&rank(b)),
+            None => a.len().cmp(&b.len()),
+        }
     }
 }
 

@@ -107,6 +107,13 @@ fn search(name: &str) {
     if name.starts_with("rpm_") {
         corpus.extend(real(name));
     }
+    if let Some(place) = std::env::var_os("HULLWRIGHT_FUZZ_CORPUS") {
+        let place = std::path::PathBuf::from(place).join(name);
+        fs::create_dir_all(&place).unwrap();
+        for (number, bytes) in corpus.iter().enumerate() {
+            fs::write(place.join(format!("seed-{number:04}")), bytes).unwrap();
+        }
+    }
     let mut random = StdRng::seed_from_u64(20_261_121);
     for run in 0..RUNS + corpus.len() {
         let bytes = match corpus.get(run) {
@@ -152,6 +159,8 @@ targets!(
     selinux_contexts,
     image_definition,
     lock_files,
+    repository,
+    package_lists,
     account_files,
 );
 

@@ -44,15 +44,15 @@ pub struct BuildArgs {
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 
-    /// Build nothing: say what would be done about each scriptlet of the packages, and why
-    #[arg(long, value_name = "WHAT")]
-    explain: Option<Explain>,
     /// Fetch nothing: every locked package has to be in the store or where the lock file is
     #[arg(long)]
     offline: bool,
 
     #[command(flatten)]
     fetch: FetchArgs,
+    /// Build nothing: say what would be done about each scriptlet of the packages, and why
+    #[arg(long, value_name = "WHAT")]
+    explain: Option<Explain>,
 
     /// Show errors only
     #[arg(short, long)]
@@ -80,8 +80,8 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
             Some(store) => store.clone(),
             None => Store::default_root()?,
         },
-        program: std::env::current_exe().into_diagnostic()?,
         fetch: args.fetch.options(args.offline),
+        program: std::env::current_exe().into_diagnostic()?,
         newest: source_date_epoch()?,
         unfinished: Unfinished::default(),
     };

@@ -46,8 +46,8 @@ pub fn run(
             Some(store) => store.to_owned(),
             None => Store::default_root()?,
         },
-        program: std::env::current_exe().into_diagnostic()?,
         fetch,
+        program: std::env::current_exe().into_diagnostic()?,
         newest: None,
         unfinished: Unfinished::default(),
     };

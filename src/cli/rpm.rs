@@ -1,20 +1,23 @@
-//! `hullwright rpm`: looking at packages with the code that builds take them by.
+//! `hullwright rpm`: looking at single packages with the code that builds take them by.
 
-use std::collections::BTreeSet;
+mod escape;
+mod files;
+mod scriptlets;
+mod show;
+mod verify;
+
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use hullwright::rpmset::signature::{Keyring, Policy, Verdict, verify};
 use hullwright::rpmset::{Error, Package};
 use miette::{Context as _, IntoDiagnostic as _};
-use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::rpm_closure::{self, ClosureArgs};
 
-/// Look at RPM packages: are they whole, who signed them, is a set of them complete
+/// Look at RPM packages: are they whole, who signed them, what is in them; is a set of them complete
 #[derive(Debug, Args)]
 pub struct RpmArgs {
     #[command(subcommand)]
@@ -23,84 +26,42 @@ pub struct RpmArgs {
 
 #[derive(Debug, Subcommand)]
 enum RpmCommand {
-    Verify(VerifyArgs),
+    Verify(verify::VerifyArgs),
+    Show(show::ShowArgs),
+    Files(files::FilesArgs),
+    Scriptlets(scriptlets::ScriptletsArgs),
     Closure(ClosureArgs),
-}
-
-/// Check digests and signatures; exit status 1 if a package is not whole or not signed by a given key
-#[derive(Debug, Args)]
-pub struct VerifyArgs {
-    /// Packages, or directories of .rpm files
-    #[arg(value_name = "PATH", required = true)]
-    paths: Vec<PathBuf>,
-
-    /// A file of OpenPGP public keys that packages may be signed by; may be repeated
-    #[arg(long = "key", value_name = "FILE")]
-    keys: Vec<PathBuf>,
-
-    /// Believe the package NAME even where it is signed over MD5 or SHA-1; may be repeated
-    #[arg(long, value_name = "NAME")]
-    allow_weak: Vec<String>,
-
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 pub fn run(args: &RpmArgs) -> miette::Result<ExitCode> {
     match &args.command {
-        RpmCommand::Verify(args) => verify_all(args),
+        RpmCommand::Verify(args) => verify::run(args),
+        RpmCommand::Show(args) => show::run(args),
+        RpmCommand::Files(args) => files::run(args),
+        RpmCommand::Scriptlets(args) => scriptlets::run(args),
         RpmCommand::Closure(args) => rpm_closure::run(args),
     }
 }
 
-fn verify_all(args: &VerifyArgs) -> miette::Result<ExitCode> {
-    let keyring = Keyring::read(&args.keys)?;
-    let policy = Policy {
-        weak_packages: args.allow_weak.iter().cloned().collect(),
-        weak_keys: BTreeSet::new(),
-    };
-    let mut paths = Vec::new();
-    for path in &args.paths {
-        expand(path, &mut paths)
+/// The packages that `paths` name, those of directories sorted.
+fn expand_all(paths: &[PathBuf]) -> miette::Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for path in paths {
+        expand(path, &mut all)
             .into_diagnostic()
             .wrap_err_with(|| format!("`{}` cannot be read", path.display()))?;
     }
-    let outcomes: Vec<_> = paths
-        .par_iter()
-        .with_max_len(1)
-        .map(|path| outcome(path, &keyring, &policy))
-        .collect();
-    let good = |outcome: &Result<Verdict, Error>| matches!(outcome, Ok(Verdict::Signed { .. }));
-    let text = if args.json {
-        let values: Vec<_> = paths
-            .iter()
-            .zip(&outcomes)
-            .map(|(path, outcome)| describe(path, outcome))
-            .collect();
-        format!("{:#}\n", Value::from(values))
-    } else {
-        let line = |(path, outcome): (&PathBuf, &Result<Verdict, Error>)| {
-            let word = if good(outcome) { "ok " } else { "BAD" };
-            match outcome {
-                Ok(verdict) => format!("{word} {}: {verdict}\n", path.display()),
-                // It names the file itself.
-                Err(error) => format!("{word} {error}\n"),
-            }
-        };
-        paths.iter().zip(&outcomes).map(line).collect()
-    };
+    Ok(all)
+}
+
+fn print(text: &str) -> miette::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         // Whoever reads has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written
             .into_diagnostic()
-            .wrap_err("the standard output cannot be written")?,
+            .wrap_err("the standard output cannot be written"),
     }
-    Ok(match outcomes.iter().all(good) {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
 }
 
 /// The packages of a directory, sorted, or the one that `path` is.
@@ -121,46 +82,20 @@ fn expand(path: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-fn outcome(path: &Path, keyring: &Keyring, policy: &Policy) -> Result<Verdict, Error> {
-    let package = Package::open(path)?;
-    package.check_payload()?;
-    verify(&package, keyring, policy)
+/// What JSON says first of every package.
+fn head(path: &Path, opened: Result<&Package, &Error>) -> Value {
+    let mut value = json!({ "file": path.display().to_string(), "ok": opened.is_ok() });
+    match opened {
+        Ok(package) => value["nevra"] = package.nevra.to_string().into(),
+        Err(error) => value["reason"] = error.problem.to_string().into(),
+    }
+    value
 }
 
-fn describe(path: &Path, outcome: &Result<Verdict, Error>) -> Value {
-    let file = path.display().to_string();
-    let verdict = match outcome {
-        Ok(verdict) => verdict,
-        Err(error) => {
-            return json!({ "file": file, "ok": false, "verdict": "damaged", "reason": error.problem.to_string() });
-        }
-    };
-    let mut value = json!({ "file": file, "ok": false });
-    match verdict {
-        Verdict::Signed { signer, unknown } => {
-            value["ok"] = true.into();
-            value["verdict"] = "signed".into();
-            value["fingerprint"] = signer.fingerprint.clone().into();
-            value["key_fingerprint"] = signer.key_fingerprint.clone().into();
-            value["user_id"] = signer.user_id.clone().into();
-            value["created"] = signer.created.into();
-            value["not_checked"] = unknown.clone().into();
-        }
-        Verdict::Unsigned => value["verdict"] = "unsigned".into(),
-        Verdict::Unknown { key_ids } => {
-            value["verdict"] = "unknown-key".into();
-            value["key_ids"] = key_ids.clone().into();
-        }
-        Verdict::Weak { signer, hash } => {
-            value["verdict"] = "weak".into();
-            value["fingerprint"] = signer.fingerprint.clone().into();
-            value["hash"] = hash.clone().into();
-        }
-        Verdict::Bad { key_id, .. } => {
-            value["verdict"] = "bad".into();
-            value["key_id"] = key_id.clone().into();
-        }
+fn code(good: bool) -> ExitCode {
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
-    value["reason"] = verdict.to_string().into();
-    value
 }

@@ -52,7 +52,12 @@ pub fn run(args: &ClosureArgs) -> miette::Result<ExitCode> {
         let value = json!({ "packages": count, "closed": closed, "problems": problems });
         print(&format!("{value:#}\n"))?;
     } else if closed {
-        print(&format!("{count} packages: nothing is open\n"))?;
+        let packages = if count == 1 {
+            "1 package".to_owned()
+        } else {
+            format!("{count} packages")
+        };
+        print(&format!("{packages}: nothing is open\n"))?;
     } else {
         return Err(NotClosed { problems }.into());
     }

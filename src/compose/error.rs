@@ -20,9 +20,10 @@ use crate::tree::depmod::DepmodError;
 use crate::tree::identity::IdentityError;
 use crate::tree::layout::LayoutError;
 use crate::tree::ldconfig::LdconfigError;
-use crate::tree::merge::MergeError;
+use crate::tree::merge::MergeErrors;
 use crate::tree::overlay::OverlayError;
 use crate::tree::path::TreePath;
+use crate::tree::rpm_verify::VerifyError;
 use crate::tree::selinux::SelinuxError;
 use crate::tree::units::UnitError;
 use crate::{formats::erofs, ostree};
@@ -36,11 +37,9 @@ pub enum ComposeError {
     #[error("the lock of numbers `{}` cannot be read: {source}", path.display())]
     #[diagnostic(help("`hullwright lock --ids DEF` writes it"))]
     Ids { path: PathBuf, source: io::Error },
-    #[error("the packages cannot be installed together: {} conflicts", errors.len())]
-    Conflicts {
-        #[related]
-        errors: Vec<MergeError>,
-    },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Conflicts(#[from] MergeErrors),
     #[error("no package of the set provides `{wanted}`{}", nearest.iter().map(|nearest| format!("; {nearest}")).collect::<String>())]
     #[diagnostic(help("{place}: it is named there; add the package to the set, or correct the name"))]
     Missing {
@@ -161,6 +160,9 @@ pub enum ComposeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Initrd(#[from] InitrdError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    RpmVerify(#[from] VerifyError),
     #[error(transparent)]
     Repart(#[from] RepartError),
     #[error(transparent)]

@@ -88,6 +88,7 @@ pub fn lock_ids(
     let rules = scriptlets::rules(plan);
     let scriptlets = Scriptlets {
         schedule: scriptlets::schedule(plan, &set, &rules)?,
+        set: &set,
         request,
         ids: Some(&lock),
     };

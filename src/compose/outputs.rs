@@ -7,7 +7,7 @@ use super::boot::Boot;
 use super::kernel::Kernel;
 use super::workspace::{Workspace, output};
 use super::{ComposeError, SealedUsr, slot_size, wants_vhd};
-use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode};
+use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode, RpmDatabase};
 use crate::disk::{self, Contents, DiskDigests, DiskPlan, DiskSpec, Slots, Usr};
 use crate::formats::at::Content;
 use crate::formats::fat::FatFile;
@@ -16,8 +16,8 @@ use crate::formats::verity::Algorithm;
 use crate::initrd::Initrd;
 use crate::ostree::{self, Commit, CommitOptions, Value};
 use crate::report::{
-    Manifest, ManifestCommit, ManifestKernel, ManifestOpen, ManifestOutput, ManifestPackage,
-    ManifestPartition, Progress, file_digest, write_sums,
+    Manifest, ManifestCommit, ManifestDifference, ManifestKernel, ManifestOpen, ManifestOutput,
+    ManifestPackage, ManifestPartition, Progress, file_digest, write_sums,
 };
 use crate::rpmset::RpmSet;
 use crate::rpmset::closure::Open;
@@ -25,7 +25,7 @@ use crate::rpmset::signature::{Checked, Verdict};
 use crate::scriptlet::Done;
 use crate::scriptlet::ledger::Entry;
 use crate::store::{Digest, hex};
-use crate::tree::{Kind, Tree};
+use crate::tree::{Kind, Tree, rpm_verify};
 
 /// Checks that need no package: nothing has been written yet.
 pub fn check_plan(plan: &Plan) -> Result<(), ComposeError> {
@@ -206,6 +206,7 @@ pub fn write_disks(
 pub fn write_manifest(
     plan: &Plan,
     set: &RpmSet,
+    tree: &Tree,
     trust: &[Checked],
     open: &[(Open, String)],
     ledger: &[Entry],
@@ -265,6 +266,7 @@ pub fn write_manifest(
             checksum: commit.checksum,
         },
         usr_root_hash: hex(&sealed.root_hash),
+        rpm_verify: rpm_verify(plan, set, tree)?,
         usr_salt: sealed.salt.to_string(),
         partitions: partitions
             .map(|(partition, digest)| ManifestPartition {
@@ -343,4 +345,29 @@ pub fn write_report(workspace: &Workspace, progress: &Progress, done: &Done) -> 
     });
     let path = workspace.path("build-report.json");
     fs::write(&path, format!("{report:#}\n")).map_err(|source| output(&path, source))
+}
+
+/// What `rpm -V --all` will say of the booted image.
+fn rpm_verify(plan: &Plan, set: &RpmSet, tree: &Tree) -> Result<Vec<ManifestDifference>, ComposeError> {
+    if plan.rpms.database == RpmDatabase::None {
+        return Ok(Vec::new());
+    }
+    let rules: Vec<_> = plan
+        .paths
+        .iter()
+        .map(|rule| (rule.path.clone(), rule.reason.as_str().to_owned()))
+        .collect();
+    let context = rpm_verify::Context {
+        installed: &|_, _| true,
+        rules: &rules,
+    };
+    let differences = rpm_verify::differences(set, tree, &context)?;
+    let describe = |difference: rpm_verify::Difference| ManifestDifference {
+        path: difference.path.to_string(),
+        package: difference.package,
+        code: difference.code,
+        mark: difference.mark,
+        reason: difference.reason,
+    };
+    Ok(differences.into_iter().map(describe).collect())
 }

@@ -40,6 +40,7 @@ pub fn schedule<'a>(plan: &Plan, set: &'a RpmSet, rules: &'a [Rule]) -> Result<S
 /// A schedule with what carrying it out needs.
 pub struct Scriptlets<'a> {
     pub schedule: Schedule<'a>,
+    pub set: &'a RpmSet,
     pub request: &'a Request,
     pub ids: Option<&'a IdsLock>,
 }
@@ -59,6 +60,7 @@ impl Scriptlets<'_> {
                 let node = Node::new(Meta::root(0o644, 0), Kind::file(lines.into_bytes()), origin);
                 tree.insert(&TreePath::literal(ACCOUNTS), node)?;
             }
+            identity::provided::put(&mut tree, self.set, 0)?;
             identity::preview(&tree, self.ids)
         };
         Ok(self.schedule.apply(tree, accounts, settings)?)

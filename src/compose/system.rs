@@ -5,18 +5,21 @@ use std::sync::Arc;
 
 use super::scriptlets::Scriptlets;
 use super::{ComposeError, slot_size};
-use crate::definition::plan::{self, PathAction, Plan, RpmDatabase};
+use crate::definition::plan::{self, ImaSignatures, PathAction, Plan, RpmDatabase};
 use crate::disk::repart::{self, RootEntry, RootFormat};
 use crate::disk::{self, Role};
 use crate::formats::rpm::tag;
 use crate::formats::verity::Algorithm;
-use crate::rpmset::{Contents, Package, RpmSet, rpmdb};
+use crate::rpmset::{Contents, Filter, Package, RpmSet, States, rpmdb};
 use crate::scriptlet::Done;
 use crate::tree::layout::{self, Rule};
-use crate::tree::merge::merge;
+use crate::tree::merge::{self, Ima, Merged};
 use crate::tree::path::TreePath;
 use crate::tree::units::{self, Wishes};
 use crate::tree::{Kind, Meta, Node, Origin, Tree, caches, identity, ldconfig, overlay, seal, selinux};
+
+/// `_transaction_color` of RPM on both architectures.
+const COLOR: u32 = 3;
 
 /// Whether `package` is called `wanted` or provides it, in whatever version.
 pub fn provides(package: &Package, wanted: &str) -> bool {
@@ -80,28 +83,45 @@ pub fn before_accounts(
 ) -> Result<(Tree, Done), ComposeError> {
     let time = plan.image.released.epoch();
     let name = origin_name(set);
-    let mut tree = merge(set, contents).map_err(|errors| ComposeError::Conflicts { errors })?;
+    let options = merge::Options {
+        filter: Filter {
+            exclude_docs: plan.rpms.exclude_docs,
+            languages: &plan.rpms.languages,
+            color: COLOR,
+        },
+        ima: match plan.rpms.ima {
+            ImaSignatures::Drop => Ima::Drop,
+            ImaSignatures::Keep => Ima::Keep,
+        },
+    };
+    let Merged { mut tree, states } = merge::merge(set, contents, &options)?;
     let done = scriptlets.apply(plan, &mut tree)?;
     let rules: Vec<_> = plan.paths.iter().map(rule).collect();
     if let Some(path) = layout::apply_rules(&mut tree, &rules, &name)?.into_iter().next() {
         return Err(ComposeError::IdleRule { path });
     }
     lay_over(plan, &mut tree, time)?;
-    rpm_database(plan, set, &mut tree, time)?;
+    rpm_database(plan, set, &states, &mut tree, time)?;
+    identity::provided::put(&mut tree, set, time).map_err(identity::IdentityError::from)?;
     Ok((tree, done))
 }
 
 /// The database by which the image's own RPM, and scanners, know what is installed.
-fn rpm_database(plan: &Plan, set: &RpmSet, tree: &mut Tree, time: i64) -> Result<(), ComposeError> {
+fn rpm_database(
+    plan: &Plan,
+    set: &RpmSet,
+    states: &States,
+    tree: &mut Tree,
+    time: i64,
+) -> Result<(), ComposeError> {
     if plan.rpms.database == RpmDatabase::None {
         return Ok(());
     }
     let options = rpmdb::Options {
         // RPM has 32 bits for it; definitions are read with years of four digits.
         time: u32::try_from(time).unwrap_or(u32::MAX),
-        // `_transaction_color` of RPM on both architectures.
-        color: 3,
-        excluded: &|_| false,
+        color: COLOR,
+        states,
     };
     let bytes = rpmdb::write(set, &options)?;
     let place = format!("{}/{}", plan.rpms.database.as_str(), rpmdb::FILE_NAME);

@@ -71,6 +71,8 @@ pub struct Rpms {
     pub exclude_docs: bool,
     /// Languages whose `%lang` files are kept; empty keeps all.
     pub languages: Vec<String>,
+    /// What becomes of IMA signatures that packages carry.
+    pub ima: ImaSignatures,
     /// Where the image has RPM's database of what is installed.
     pub database: RpmDatabase,
     /// Packages that may come unsigned.
@@ -399,6 +401,14 @@ choices! {
         /// Where images made by rpm-ostree have it.
         Share = "/usr/share/rpm",
         None = "none",
+    }
+}
+choices! {
+    /// IMA's signatures of files.
+    ImaSignatures {
+        Drop = "drop",
+        /// As the extended attribute `security.ima`.
+        Keep = "keep",
     }
 }
 choices! {

@@ -3,9 +3,9 @@
 use super::names::{Account, Identifier, KernelArgument, UnitName};
 use super::plan::{
     Arch, DirectoryEntry, Disk, DiskFormat, Encryption, EncryptionMode, Erofs, ErofsCodec, EtcMode,
-    EtcOverlays, FileContent, FileEntry, Group, Image, Initrd, InitrdCodec, Kernel, Layout, OpenException,
-    Os, Outputs, PathAction, PathRule, Plan, RepoMode, RootEncryption, RootFormat, RootPartition,
-    RpmDatabase, RpmSource, Rpms, ScriptletRule, SymlinkEntry, UnsignedException, User,
+    EtcOverlays, FileContent, FileEntry, Group, ImaSignatures, Image, Initrd, InitrdCodec, Kernel, Layout,
+    OpenException, Os, Outputs, PathAction, PathRule, Plan, RepoMode, RootEncryption, RootFormat,
+    RootPartition, RpmDatabase, RpmSource, Rpms, ScriptletRule, SymlinkEntry, UnsignedException, User,
 };
 use super::raw::Table;
 use super::reader::{Context, Section};
@@ -111,6 +111,7 @@ fn rpms(table: &Section<'_>) -> Option<Rpms> {
         require: table.set("require"),
         exclude_docs: table.or("exclude-docs", false),
         languages: table.set("languages"),
+        ima: table.or("ima", ImaSignatures::Drop),
         database: table.or("database", RpmDatabase::Sysimage),
     })
 }

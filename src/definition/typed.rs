@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::plan::{
-    Arch, DiskFormat, EncryptionMode, ErofsCodec, EtcMode, InitrdCodec, Layout, PathAction, RepoMode,
-    RootFormat, RpmDatabase, ScriptletAction,
+    Arch, DiskFormat, EncryptionMode, ErofsCodec, EtcMode, ImaSignatures, InitrdCodec, Layout, PathAction,
+    RepoMode, RootFormat, RpmDatabase, ScriptletAction,
 };
 use super::raw::{Kind, Value};
 use super::reader::{Context, listed, nearest};
@@ -122,6 +122,7 @@ chosen!(
     EncryptionMode,
     ErofsCodec,
     EtcMode,
+    ImaSignatures,
     InitrdCodec,
     Layout,
     PathAction,

@@ -25,6 +25,8 @@ pub struct Manifest {
     pub partitions: Vec<ManifestPartition>,
     pub outputs: Vec<ManifestOutput>,
     pub packages: Vec<ManifestPackage>,
+    /// What `rpm -V --all` says in a machine that has booted the image and was left alone.
+    pub rpm_verify: Vec<ManifestDifference>,
     /// What became of everything that an installation by RPM would have run, in its order. Absent where there is
     /// nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -41,6 +43,20 @@ pub struct ManifestOpen {
     /// NEVRAs.
     pub wanted_by: Vec<String>,
     /// Why it may stay open.
+    pub reason: String,
+}
+
+/// A path that is not as its package has it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ManifestDifference {
+    pub path: String,
+    /// NEVRA.
+    pub package: String,
+    /// The nine characters of `rpm -V` (`S.5....T.`), or `missing`.
+    pub code: String,
+    /// RPM's letter for what the file is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<char>,
     pub reason: String,
 }
 

@@ -5,8 +5,8 @@ mod progress;
 mod sums;
 
 pub use manifest::{
-    Manifest, ManifestCommit, ManifestKernel, ManifestOpen, ManifestOutput, ManifestPackage,
-    ManifestPartition,
+    Manifest, ManifestCommit, ManifestDifference, ManifestKernel, ManifestOpen, ManifestOutput,
+    ManifestPackage, ManifestPartition,
 };
 pub use progress::{Progress, Stage};
 pub use sums::{file_digest, write_sums};

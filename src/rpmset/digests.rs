@@ -1,5 +1,7 @@
 //! Running hashes, and what packages claim of them.
 
+use std::io::{self, Read as _};
+
 use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
@@ -9,7 +11,7 @@ use super::error::Problem;
 use super::files::DigestAlgorithm;
 use crate::formats::rpm::Preamble;
 use crate::formats::rpm::tag::{self, signature};
-use crate::store::{Digest, hex};
+use crate::store::{Blob, Digest, hex};
 
 /// A running hash of any algorithm that RPM uses.
 pub enum Hasher {
@@ -184,6 +186,27 @@ impl PayloadCheck {
             )?;
         }
         Ok(())
+    }
+}
+
+impl super::FileDigest {
+    /// Whether it is the digest of `blob`.
+    ///
+    /// # Errors
+    /// Where the contents cannot be read.
+    pub fn is_of(&self, blob: &Blob) -> io::Result<bool> {
+        if self.algorithm == DigestAlgorithm::Sha256 {
+            return Ok(blob.sha256().to_string() == self.hex);
+        }
+        let mut hasher = Hasher::new(self.algorithm);
+        let mut reader = blob.reader();
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok(hasher.finish() == self.hex),
+                count => hasher.update(&buffer[..count]),
+            }
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use super::error::Problem;
-use crate::formats::rpm::Header;
-use crate::formats::rpm::tag::{self, fileflag};
+use crate::formats::rpm::tag::{self, fileflag, signature};
+use crate::formats::rpm::{Header, Preamble};
 use crate::path::TreePath;
+use crate::store::unhex;
 
 /// A file as the header describes it. The header, not the payload, decides what is installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct FileEntry {
     pub color: u32,
     /// Languages (`%lang`), separated by `|`; empty for all.
     pub languages: Vec<u8>,
+    /// IMA's signature of the content, as `security.ima` has it; empty for none.
+    pub signature: Vec<u8>,
 }
 
 /// Device and inode number at build time: equal ones are hard links.
@@ -120,8 +123,9 @@ impl FileEntry {
     }
 }
 
-/// The file list of `header`, in its own order.
-pub(super) fn read(header: &Header) -> Result<Vec<FileEntry>, Problem> {
+/// The file list of a package, in its own order.
+pub(super) fn read(preamble: &Preamble) -> Result<Vec<FileEntry>, Problem> {
+    let header = &preamble.header;
     let paths = paths(header)?;
     let count = paths.len();
     let column = |what, values: Vec<u32>| check(what, values, count);
@@ -157,6 +161,12 @@ pub(super) fn read(header: &Header) -> Result<Vec<FileEntry>, Problem> {
         b"",
         count,
     )?;
+    // Signing adds them to the signature header; RPM itself keeps them in the rpmdb's.
+    let signatures = match preamble.signature.strings(signature::FILESIGNATURES)? {
+        own if own.is_empty() => header.strings(tag::FILESIGNATURES)?,
+        own => own,
+    };
+    let signatures = optional(check("FILESIGNATURES", signatures, count), b"", count)?;
 
     let number = header.u32(tag::FILEDIGESTALGO)?.unwrap_or(1);
     let algorithm = DigestAlgorithm::from_number(number).ok_or_else(|| Problem::File {
@@ -190,6 +200,8 @@ pub(super) fn read(header: &Header) -> Result<Vec<FileEntry>, Problem> {
             capabilities: capabilities[index].to_vec(),
             color: colors[index],
             languages: languages[index].to_vec(),
+            signature: hexadecimal(signatures[index])
+                .ok_or_else(|| refuse("an IMA signature that is not hexadecimal".to_owned()))?,
             path,
         };
         entries.push(entry);
@@ -266,6 +278,10 @@ fn digest(algorithm: DigestAlgorithm, text: &[u8]) -> Result<Option<FileDigest>,
             text.escape_ascii()
         )),
     }
+}
+
+fn hexadecimal(text: &[u8]) -> Option<Vec<u8>> {
+    unhex(std::str::from_utf8(text).ok()?)
 }
 
 fn check<T>(what: &'static str, values: Vec<T>, expected: usize) -> Result<Vec<T>, Problem> {

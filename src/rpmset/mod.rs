@@ -15,6 +15,7 @@ mod set;
 mod set_source;
 pub mod signature;
 pub mod source;
+mod state;
 
 pub use error::{Error, Problem};
 pub use evr::compare_versions;
@@ -27,3 +28,4 @@ pub use nevra::{Nevra, NevraError};
 pub use package::Package;
 pub use set::{Contents, RpmSet, SetError};
 pub use set_source::SetSource;
+pub use state::{FileState, Filter, States};

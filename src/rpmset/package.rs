@@ -46,7 +46,7 @@ impl Package {
             return Err(Problem::Source);
         }
         digests::check_header(&preamble)?;
-        let files = files::read(&preamble.header)?;
+        let files = files::read(&preamble)?;
         let nevra = nevra(&preamble.header)?;
         let build_time = preamble.header.u32(tag::BUILDTIME)?.unwrap_or(0);
         let mut buffer = vec![0; 128 << 10];

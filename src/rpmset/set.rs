@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
@@ -97,7 +98,11 @@ impl RpmSet {
     /// # Errors
     /// Where one is absent, malformed or there twice; all that are malformed are named.
     pub fn open(paths: &[PathBuf]) -> Result<Self, SetError> {
-        let opened: Vec<_> = paths.par_iter().map(|path| Package::open(path)).collect();
+        let sizes = paths
+            .iter()
+            .map(|path| path.metadata().map_or(0, |data| data.len()));
+        let sizes: Vec<_> = sizes.collect();
+        let opened = largest_first(&sizes, |index| Package::open(&paths[index]));
         let mut packages = Vec::with_capacity(opened.len());
         let mut problems = Vec::new();
         for result in opened {
@@ -149,19 +154,20 @@ impl RpmSet {
     /// # Errors
     /// Where payloads are malformed or their digests do not hold: all such packages are named.
     pub fn contents(&self, store: &Store) -> Result<Contents, SetError> {
-        // The largest first, so that no core is left with a long one at the end.
-        let mut order: Vec<usize> = (0..self.packages.len()).collect();
-        order.sort_by_key(|&index| std::cmp::Reverse(self.packages[index].size));
-        let unpacked: Vec<_> = order
-            .par_iter()
-            .with_max_len(1)
-            .map(|&index| (index, payload::contents(&self.packages[index], store)))
-            .collect();
-        let mut contents = vec![Vec::new(); self.packages.len()];
+        let unpacked = |package: &Package| {
+            package
+                .files
+                .iter()
+                .map(|file| file.size)
+                .fold(0, u64::saturating_add)
+        };
+        let sizes: Vec<_> = self.packages.iter().map(unpacked).collect();
+        let unpacked = largest_first(&sizes, |index| payload::contents(&self.packages[index], store));
+        let mut contents = Vec::with_capacity(unpacked.len());
         let mut problems = Vec::new();
-        for (index, result) in unpacked {
+        for result in unpacked {
             match result {
-                Ok(blobs) => contents[index] = blobs,
+                Ok(blobs) => contents.push(blobs),
                 Err(error) => problems.push(error),
             }
         }
@@ -179,5 +185,41 @@ impl RpmSet {
             .map(|package| package.build_time)
             .max()
             .unwrap_or(0)
+    }
+}
+
+/// The results of `work` on every index of `sizes`, on all cores. The largest come first and in strict order, so that
+/// no core is left with a long one at the end.
+fn largest_first<T: Send>(sizes: &[u64], work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.sort_by_key(|&index| std::cmp::Reverse(sizes[index]));
+    let next = AtomicUsize::new(0);
+    let done: Vec<Vec<(usize, T)>> = (0..rayon::current_num_threads())
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|_| {
+            let mut done = Vec::new();
+            while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                done.push((index, work(index)));
+            }
+            done
+        })
+        .collect();
+    let mut done: Vec<_> = done.into_iter().flatten().collect();
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_the_order_of_what_was_given() {
+        let sizes: Vec<u64> = (0..100).map(|index| index * 37 % 11).collect();
+        let results = largest_first(&sizes, |index| (index, sizes[index]));
+        let expected: Vec<_> = sizes.iter().copied().enumerate().collect();
+        assert_eq!(results, expected);
+        assert!(largest_first(&[], |_| ()).is_empty());
     }
 }

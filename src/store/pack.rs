@@ -15,6 +15,8 @@ use super::{Blob, Digest, Store, StoreError};
 
 const MAGIC: &[u8; 8] = b"hwpack\0\x01";
 const ENTRY: usize = 4 + 8 + 8 + 32;
+/// Small files are gathered; what is as large as this goes out as it is.
+const BUFFER: usize = 64 << 10;
 const FOOTER: usize = 4 + 32 + 8;
 
 /// The contents of a package, by the number that its file list gives each file.
@@ -84,7 +86,7 @@ impl<'a> PackWriter<'a> {
     pub(super) fn new(store: &'a Store) -> Result<Self, StoreError> {
         Ok(Self {
             store,
-            out: BufWriter::with_capacity(256 << 10, store.temporary()?),
+            out: BufWriter::with_capacity(BUFFER, store.temporary()?),
             index: Vec::new(),
             start: 0,
             end: 0,

@@ -60,7 +60,8 @@ struct Sets {
     inheritable: u64,
 }
 
-/// The value of [`XATTR`] for capabilities written as `text`; `None` where there are none.
+/// The value of [`XATTR`] for capabilities written as `text`; `None` where there is no text. Text for none
+/// at all (`=`) makes an attribute nevertheless, as RPM has it: even root gains nothing from such a program.
 ///
 /// # Errors
 /// What is wrong with the text; and an effective set that is neither empty nor the union of the
@@ -68,14 +69,14 @@ struct Sets {
 pub fn from_text(text: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let shown = text.escape_ascii();
     let text = std::str::from_utf8(text).map_err(|_| format!("capabilities that are no text: `{shown}`"))?;
+    if text.is_empty() {
+        return Ok(None);
+    }
     let mut sets = Sets::default();
     for clause in text.split_whitespace() {
         apply(&mut sets, clause)?;
     }
     let union = sets.permitted | sets.inheritable;
-    if union == 0 && sets.effective == 0 {
-        return Ok(None);
-    }
     if sets.effective != 0 && sets.effective != union {
         return Err(format!(
             "capabilities `{text}`: on a file, the effective set is empty or all of the others"
@@ -162,6 +163,7 @@ mod tests {
                 "0000000200300000000000000000000000000000",
             ),
             ("cap_perfmon=ep", "0100000200000000000000004000000000000000"),
+            ("=", "0000000200000000000000000000000000000000"),
             ("= cap_chown=i", "0000000200000000010000000000000000000000"),
         ];
         for (text, expected) in cases {
@@ -169,7 +171,6 @@ mod tests {
             assert_eq!(hex(&value), expected, "{text}");
         }
         assert_eq!(from_text(b"").unwrap(), None);
-        assert_eq!(from_text(b"=").unwrap(), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The file tree of an image, in memory: metadata and names, with contents as [`Blob`]s.
 
+pub mod booted;
 pub mod caches;
 pub mod capability;
 pub mod closure;
@@ -12,6 +13,7 @@ pub mod merge;
 pub mod modules;
 mod node;
 pub mod overlay;
+pub mod rpm_verify;
 pub mod seal;
 pub mod selinux;
 pub mod units;

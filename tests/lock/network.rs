@@ -306,3 +306,35 @@ fn the_whole_sample_set_comes_over_a_bad_line() {
     assert_eq!(locked, digests);
     assert!(server.requests().len() >= files.len() + 60);
 }
+
+#[test]
+fn a_disk_without_room_is_told() {
+    let (Some(bench), Some(bash)) = (Bench::new(2), tool("bash")) else {
+        return;
+    };
+    bench.createrepo(&[]);
+    let server = Server::new(&bench.path("rpms"));
+    // As a full disk, no file may grow beyond a block.
+    let script = "trap '' XFSZ; ulimit -f 1; exec \"$@\"";
+    let output = Command::new(bash)
+        .args([
+            "-c",
+            script,
+            "bash",
+            env!("CARGO_BIN_EXE_hullwright"),
+            "lock",
+            &server.url,
+        ])
+        .args(["--key", &bench.key(), "--store", "store", "-o", "full.toml"])
+        .env_remove("http_proxy")
+        .current_dir(bench.path(""))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    says(
+        &words(&output),
+        &["the store `store` cannot be used", "with room"],
+    );
+    assert!(!bench.path("full.toml").exists());
+    bench.locked(&[&server.url, "--key", &bench.key()]);
+}

@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod closure;
 mod disk;
 mod manifest;
 mod real_rpms;
 mod refused_packages;
 mod refused_plans;
 mod reproducible;
+mod rpm_verify;
 mod rpms;
 mod run;
 mod sealed;

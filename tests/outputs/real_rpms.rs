@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use hullwright::rpmset::{Package, RpmSet};
 use hullwright::store::{Digest, Store};
 use hullwright::tree::Kind;
-use hullwright::tree::merge::merge;
+use hullwright::tree::merge::{Options, merge};
 use rayon::prelude::*;
 
 use crate::rpms::{plain, says};
@@ -132,7 +132,7 @@ fn by_rpm(package: &Path) -> Option<BTreeMap<String, (String, String, u32, bool)
         rows.filter(|row| row.len() == 6 && !row[5].contains('g'))
             .map(|row| {
                 let mode = u32::from_str_radix(row[3], 8).unwrap() & 0o7777;
-                let capabilities = !matches!(row[4], "" | "(none)" | "=");
+                let capabilities = !matches!(row[4], "" | "(none)") && row[3].starts_with("0100");
                 let owner = (row[1].to_owned(), row[2].to_owned());
                 (row[0].to_owned(), (owner.0, owner.1, mode, capabilities))
             })
@@ -146,7 +146,8 @@ fn compare(path: &Path) {
     let store = Store::open(&place.path().join("store")).unwrap();
     let set = RpmSet::open(&[path.to_owned()]).unwrap();
     let contents = set.contents(&store).unwrap();
-    let tree = merge(&set, &contents).unwrap_or_else(|errors| panic!("{name}: {errors:?}"));
+    let merged = merge(&set, &contents, &Options::DEFAULT);
+    let tree = merged.unwrap_or_else(|errors| panic!("{name}: {errors}")).tree;
     let (Some(expected), Some(owners)) = (extracted(path), by_rpm(path)) else {
         return;
     };

@@ -128,10 +128,10 @@ fn two_packages_with_different_contents_for_one_path() {
     says(
         &said,
         &[
-            "1 conflicts",
-            "`/usr/share/same` is a file of 1 bytes (SHA-256 ca978112ca1b…) in one-1-1.noarch",
-            "and a file of 2 bytes (SHA-256 3b64db95cb55…) in two-1-1.noarch",
-            "leave one of the two packages out",
+            "one-1-1.noarch and two-1-1.noarch conflict in 1 path",
+            "`/usr/share/same`: a file of 1 bytes (SHA-256 ca978112ca1b…)",
+            "against a file of 2 bytes (SHA-256 3b64db95cb55…)",
+            "leave one of two packages that conflict out",
         ],
     );
 }

@@ -39,6 +39,11 @@ impl Bench {
 
     /// A package of version 1-1, noarch, with `entries`; gives its file.
     pub fn package(&self, name: &str, entries: &[(&str, Entry<'_>)]) -> PathBuf {
+        self.package_with(name, "", entries)
+    }
+
+    /// As [`Self::package`], with more lines of the preamble (`Requires: x\n`).
+    pub fn package_with(&self, name: &str, preamble: &str, entries: &[(&str, Entry<'_>)]) -> PathBuf {
         let (mut install, mut files) = (String::new(), String::new());
         for (path, entry) in entries {
             let place = format!("'%{{buildroot}}{path}'");
@@ -53,7 +58,7 @@ impl Bench {
         let provides = if name == "base" { "Provides: kernel\n" } else { "" };
         let spec = format!(
             "Name: {name}\nVersion: 1\nRelease: 1\nSummary: A package of a test\nLicense: MIT\n\
-             BuildArch: noarch\n{provides}%description\nA package of a test.\n\
+             BuildArch: noarch\n{provides}{preamble}%description\nA package of a test.\n\
              %install\n{install}\n%files\n{files}"
         );
         let file = self.path(&format!("{name}.spec"));

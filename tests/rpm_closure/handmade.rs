@@ -178,3 +178,59 @@ fn two_architectures_of_one_machine_stand_beside_each_other() {
     let open = "lib(x86-64) is needed by tool-1-1.x86_64".to_owned();
     assert!(found.is_none_or(|found| found == [open].into()));
 }
+
+/// RPM asks the file system for links, of the machine that it runs on: here it must have those of the package `fs`.
+#[test]
+fn a_directory_that_is_a_link_is_where_it_leads() {
+    let links = [
+        ("/bin", "usr/bin"),
+        ("/sbin", "usr/sbin"),
+        ("/lib64", "usr/lib64"),
+    ];
+    for (link, target) in links {
+        if std::fs::read_link(link).ok().as_deref() != Some(std::path::Path::new(target)) {
+            super::support::skip(&format!("{link} is no link to {target} on this machine"));
+            return;
+        }
+    }
+    let open = verdict(&[(
+        "noarch",
+        &[
+            (
+                "fs",
+                &[
+                    "Link: /bin usr/bin",
+                    "Link: /sbin usr/sbin",
+                    "Link: /lib64 usr/lib64",
+                ],
+            ),
+            (
+                "tool",
+                &[
+                    "File: /usr/bin/tool",
+                    "Ghost: /usr/lib64/ld-tool.so.2",
+                    "File: /usr/sbin/toolconfig",
+                ],
+            ),
+            (
+                "wanter",
+                &[
+                    "Requires: /bin/tool",
+                    "Requires: /usr/bin/tool",
+                    "Requires: /lib64/ld-tool.so.2",
+                    "Requires: /sbin/toolconfig",
+                    "Requires: /sbin/tool",
+                    "Requires: /lib/ld-tool.so.2",
+                    "Requires: (/bin/tool and /bin/toolconfig)",
+                ],
+            ),
+        ],
+    )]);
+    let expected = [
+        "(/bin/tool and /bin/toolconfig)",
+        "/lib/ld-tool.so.2",
+        "/sbin/tool",
+    ];
+    let expected = expected.map(|path| format!("{path} is needed by wanter-1-1.noarch"));
+    assert!(open.is_none_or(|open| open == expected.into()));
+}

@@ -41,6 +41,8 @@ fn owners_are_recorded_and_shown() {
     assert_eq!(lab.read("/data").meta.gid, 6);
     assert_eq!(lab.read("/data/l").meta.uid, 2);
     assert_eq!(lab.read("/data/l").kind.noun(), "a symbolic link");
+    // What is the host's is root's, whoever builds.
+    assert_eq!(shown(&mut lab, "/dev/null"), "0 0 666 character special file 1:3");
     // On disk they are the builder's.
     let metadata = std::fs::metadata(lab.scratch.path().join("root/data/f")).unwrap();
     assert_eq!(

@@ -111,7 +111,12 @@ pub struct Archive<R> {
     /// Uncompressed bytes read.
     offset: u64,
     padding: u64,
+    /// For contents, kept between entries.
+    buffer: Vec<u8>,
 }
+
+/// Bytes of content handed on at once.
+const PIECE: u64 = 128 << 10;
 
 impl<R: Read> Archive<R> {
     pub fn new(reader: R) -> Self {
@@ -119,6 +124,7 @@ impl<R: Read> Archive<R> {
             reader,
             offset: 0,
             padding: 0,
+            buffer: Vec::new(),
         }
     }
 
@@ -207,14 +213,19 @@ impl<R: Read> Archive<R> {
         size: u64,
         mut sink: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut buffer = vec![0; usize::try_from(size.min(128 << 10)).unwrap_or(0)];
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let wanted = usize::try_from(size.min(PIECE)).unwrap_or(0);
+        if buffer.len() < wanted {
+            buffer.resize(wanted, 0);
+        }
         let mut left = size;
         while left > 0 {
-            let piece = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let piece = usize::try_from(left.min(PIECE)).unwrap_or(0);
             self.fill(&mut buffer[..piece])?;
             sink(&buffer[..piece])?;
             left -= piece as u64;
         }
+        self.buffer = buffer;
         self.padding = (4 - size % 4) % 4;
         Ok(())
     }

@@ -42,6 +42,7 @@ tags! {
     BUILDHOST = 1007;
     INSTALLTIME = 1008;
     SIZE = 1009;
+    DISTRIBUTION = 1010;
     VENDOR = 1011;
     LICENSE = 1014;
     PACKAGER = 1015;
@@ -81,6 +82,9 @@ tags! {
     TRIGGERFLAGS = 1068;
     TRIGGERINDEX = 1069;
     VERIFYSCRIPT = 1079;
+    CHANGELOGTIME = 1080;
+    CHANGELOGNAME = 1081;
+    CHANGELOGTEXT = 1082;
     PREINPROG = 1085;
     POSTINPROG = 1086;
     PREUNPROG = 1087;
@@ -103,6 +107,7 @@ tags! {
     DIRNAMES = 1118;
     PAYLOADFORMAT = 1124;
     PAYLOADCOMPRESSOR = 1125;
+    PAYLOADFLAGS = 1126;
     INSTALLCOLOR = 1127;
     INSTALLTID = 1128;
     FILECOLORS = 1140;
@@ -117,6 +122,7 @@ tags! {
     LONGSIZE = 5009;
     FILECAPS = 5010;
     FILEDIGESTALGO = 5011;
+    BUGURL = 5012;
     PREINFLAGS = 5020;
     POSTINFLAGS = 5021;
     PREUNFLAGS = 5022;
@@ -212,6 +218,19 @@ pub mod fileflag {
     pub const LICENSE: u32 = 1 << 7;
     pub const README: u32 = 1 << 8;
     pub const ARTIFACT: u32 = 1 << 12;
+}
+
+/// Bits of [`FILEVERIFYFLAGS`]: what `rpm -V` compares.
+pub mod verifyflag {
+    pub const DIGEST: u32 = 1 << 0;
+    pub const SIZE: u32 = 1 << 1;
+    pub const LINKTO: u32 = 1 << 2;
+    pub const USER: u32 = 1 << 3;
+    pub const GROUP: u32 = 1 << 4;
+    pub const MTIME: u32 = 1 << 5;
+    pub const MODE: u32 = 1 << 6;
+    pub const RDEV: u32 = 1 << 7;
+    pub const CAPS: u32 = 1 << 8;
 }
 
 /// Bits of dependency flags ([`REQUIREFLAGS`] and its like).

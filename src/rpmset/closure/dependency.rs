@@ -29,7 +29,7 @@ pub enum List {
 
 impl List {
     /// Tags of names, versions and flags.
-    fn tags(self) -> [u32; 3] {
+    pub(super) fn tags(self) -> [u32; 3] {
         match self {
             Self::Provides => [tag::PROVIDENAME, tag::PROVIDEVERSION, tag::PROVIDEFLAGS],
             Self::Requires => [tag::REQUIRENAME, tag::REQUIREVERSION, tag::REQUIREFLAGS],

@@ -71,10 +71,10 @@ pub fn check(headers: &[&Header], options: Options) -> Result<Vec<Problem>, Clos
     obsoletes(&providers, &mut problems);
     conflicts(&providers, options, &mut problems);
     requires(&providers, options, &mut problems);
-    if providers.is_exhausted() {
-        return Err(ClosureError::TooMany);
+    match providers.is_exhausted() {
+        true => Err(ClosureError::TooMany),
+        false => Ok(problems),
     }
-    Ok(problems)
 }
 
 /// What can be said of `wanted`, which is not rich, where no package with one of `headers` provides it; `None` where
@@ -134,9 +134,14 @@ fn index<'a>(members: &'a [Member<'a>], without_docs: bool) -> Result<Providers<
 }
 
 fn requires<'a>(providers: &Providers<'a>, options: Options, problems: &mut Vec<Problem>) {
-    /// Who wants it, and what is wrong with its form.
-    type Wanted = (Vec<Wanter>, Option<rich::Malformed>);
-    let mut open: BTreeMap<(&[u8], &[u8], u32), (Dependency<'a>, Wanted)> = BTreeMap::new();
+    /// A requirement that is open.
+    struct Wanted<'a> {
+        dependency: Dependency<'a>,
+        by: Vec<Wanter>,
+        malformed: Option<rich::Malformed>,
+    }
+    // By name and range: when it is needed does not make it another requirement.
+    let mut open: BTreeMap<Dependency<'a>, Wanted<'a>> = BTreeMap::new();
     let mut verdicts: HashMap<Dependency<'a>, Result<bool, rich::Malformed>> = HashMap::new();
     for member in providers.members {
         for wanted in &member.requires {
@@ -154,19 +159,30 @@ fn requires<'a>(providers: &Providers<'a>, options: Options, problems: &mut Vec<
                 Ok(false) => None,
                 Err(malformed) => Some(*malformed),
             };
-            let key = (wanted.name, wanted.evr, wanted.flags & sense::COMPARISON);
-            let (_, (wanters, form)) = open.entry(key).or_insert_with(|| (*wanted, (Vec::new(), None)));
-            *form = malformed;
+            let key = Dependency {
+                flags: wanted.flags & sense::COMPARISON,
+                ..*wanted
+            };
+            let entry = open.entry(key).or_insert_with(|| Wanted {
+                dependency: *wanted,
+                by: Vec::new(),
+                malformed,
+            });
             let (package, moments) = (member.nevra(), wanted.moments());
-            match wanters.last_mut() {
+            match entry.by.last_mut() {
                 Some(last) if last.package == package => last.add(&moments),
-                _ => wanters.push(Wanter { package, moments }),
+                _ => entry.by.push(Wanter { package, moments }),
             }
         }
     }
     let mut nearest = Nearest::default();
-    for (wanted, (wanters, malformed)) in open.into_values() {
-        let open = Open::new(providers, &mut nearest, &wanted, wanters, malformed);
+    for wanted in open.into_values() {
+        let Wanted {
+            dependency,
+            by,
+            malformed,
+        } = wanted;
+        let open = Open::new(providers, &mut nearest, &dependency, by, malformed);
         problems.push(Problem::Open(open));
     }
 }

@@ -8,8 +8,9 @@ use super::rpmlib;
 
 /// Names longer than this are not compared, bytes.
 const MAX_NAME: usize = 200;
-/// Names that are compared for one that is missing.
-const MAX_NAMES: usize = 200_000;
+/// Names that are compared for one that is missing, and missing ones that are compared with any.
+const MAX_NAMES: usize = 100_000;
+const MAX_SEARCHES: usize = 100;
 /// What counts as near, of 1.
 const NEAR: f64 = 0.9;
 /// Providers that are named.
@@ -20,6 +21,7 @@ const MAX_NAMED: usize = 3;
 pub struct Nearest<'a> {
     /// Provided names by what stands before their first `(`.
     stems: Option<BTreeMap<&'a [u8], Vec<&'a [u8]>>>,
+    searches: usize,
 }
 
 impl<'a> Nearest<'a> {
@@ -56,9 +58,10 @@ impl<'a> Nearest<'a> {
 
     /// The provided name that is most like `wanted`.
     fn name(&mut self, wanted: &[u8], providers: &Providers<'a>) -> Option<&'a [u8]> {
-        if wanted.len() > MAX_NAME || wanted.starts_with(b"/") {
+        if wanted.len() > MAX_NAME || wanted.starts_with(b"/") || self.searches == MAX_SEARCHES {
             return None;
         }
+        self.searches += 1;
         let stems = self.stems.get_or_insert_with(|| {
             let mut stems: BTreeMap<_, Vec<_>> = BTreeMap::new();
             for name in providers.names().filter(|name| name.len() <= MAX_NAME) {
@@ -73,16 +76,28 @@ impl<'a> Nearest<'a> {
             let scored = names.take(MAX_NAMES).map(|name| (score(name), name));
             scored.max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| version_order(a.1, b.1)))
         };
-        // `libc.so.6(GLIBC_2.41)(64bit)` is near to all that libc.so.6 has, of the same class.
-        if let Some(names) = stems.get(stem(wanted)).filter(|_| wanted.contains(&b'(')) {
-            let class = wanted.ends_with(b"(64bit)");
-            let mut same = names
-                .iter()
-                .copied()
-                .filter(|name| name.ends_with(b"(64bit)") == class);
-            return best(&mut same).map(|(_, name)| name);
+        // `libc.so.6(GLIBC_2.41)(64bit)` is nearest to the newest that is older, of the same class.
+        let of_class = |name: &&[u8]| name.ends_with(b"(64bit)") == wanted.ends_with(b"(64bit)");
+        if let Some(symbol) = before_version(wanted) {
+            let family = stems.get(stem(wanted)).into_iter().flatten().copied();
+            let family: Vec<_> = family
+                .filter(of_class)
+                .filter(|name| name.starts_with(symbol))
+                .collect();
+            let older = family.iter().filter(|name| version_order(name, wanted).is_lt());
+            let newest = older.max_by(|a, b| version_order(a, b)).copied();
+            let oldest = family.iter().min_by(|a, b| version_order(a, b)).copied();
+            if let Some(name) = newest.or(oldest) {
+                return Some(name);
+            }
         }
-        let mut plain = stems.values().flatten().copied();
+        // Nobody mistakes the first letter.
+        let mut plain = stems
+            .values()
+            .flatten()
+            .copied()
+            .filter(|name| name.first() == wanted.first())
+            .filter(of_class);
         best(&mut plain)
             .filter(|(score, _)| *score >= NEAR)
             .map(|(_, name)| name)
@@ -91,6 +106,16 @@ impl<'a> Nearest<'a> {
 
 fn version_order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
     crate::rpmset::compare_versions(a, b).then_with(|| a.cmp(b))
+}
+
+/// Of `libc.so.6(GLIBC_2.41)`, `libc.so.6(GLIBC_`.
+fn before_version(name: &[u8]) -> Option<&[u8]> {
+    let open = stem(name).len();
+    let digit = name[open..].iter().position(u8::is_ascii_digit)?;
+    name[open..open + digit]
+        .len()
+        .gt(&1)
+        .then(|| &name[..open + digit])
 }
 
 fn stem(name: &[u8]) -> &[u8] {

@@ -12,7 +12,7 @@ use crate::formats::rpm::tag::sense;
 
 /// Comparisons of versions that a check may take. A set of ten thousand packages takes some hundred thousand; only
 /// names that are provided and wanted in thousands of versions take more.
-const MAX_COMPARISONS: u64 = 1 << 25;
+const MAX_COMPARISONS: u64 = 1 << 22;
 
 /// Everything that the packages provide, by name.
 #[derive(Debug)]
@@ -73,6 +73,9 @@ impl<'a> Providers<'a> {
 
     /// Numbers of the packages that provide `wanted`, which is not rich, ascending, each once.
     pub fn of(&self, wanted: &Dependency<'_>, asker: Asker) -> Vec<usize> {
+        if self.is_exhausted() {
+            return Vec::new();
+        }
         let counts = |number: &usize| asker != Asker::Conflicts(*number);
         if wanted.is_file() {
             let mut found = self.files.at(wanted.name).to_vec();

@@ -11,9 +11,9 @@ use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-pub use primary::{Listed, ListedBase};
+pub use primary::{Listed, ListedBase, parse as parse_primary};
 pub use repo_file::{RepoFileError, RepoSection, Variables, parse_repo_file, substitute};
-pub use repomd::Primary;
+pub use repomd::{Primary, parse as parse_repomd};
 pub use xml::XmlError;
 
 pub(super) use unpack::digest as file_digest;

@@ -11,7 +11,6 @@ mod rich;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -20,7 +19,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, MAIN_DB, params};
 
 use self::index::{INDEXES, Index};
-use super::{FileEntry, Package, RpmSet};
+use super::{Package, RpmSet, States};
 use crate::formats::rpm::header_writer::TooLarge;
 use crate::formats::rpm::{Header, HeaderError, Limits};
 
@@ -36,18 +35,8 @@ pub struct Options<'a> {
     /// ELF classes that the system takes: bit 0 for 32-bit, bit 1 for 64-bit. RPM's macro `_transaction_color`: 3 on x86-64
     /// and aarch64.
     pub color: u32,
-    /// Files that are left out by choice (documentation, languages).
-    pub excluded: &'a (dyn Fn(&FileEntry) -> bool + Sync),
-}
-
-/// Whether and why a file of an installed package is there: RPM's numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum FileState {
-    Normal = 0,
-    NotInstalled = 2,
-    /// The same path of the other ELF class is there.
-    WrongColor = 4,
+    /// What became of each file of the set.
+    pub states: &'a States,
 }
 
 /// The rpmdb cannot be written or read.
@@ -83,6 +72,8 @@ pub enum Problem {
     Legacy,
     #[error("its main header has tag {0}, whose place is the signature header or the rpmdb")]
     Foreign(u32),
+    #[error("the states given do not match its files")]
+    States,
     #[error("tag {0} of its signature header has the wrong type or count")]
     Signature(u32),
     #[error("its header is broken: {0}")]
@@ -98,10 +89,12 @@ type Rows = Vec<(Vec<u8>, u32)>;
 /// # Errors
 /// Where a package's headers are not such that RPM would install them.
 pub fn write(set: &RpmSet, options: &Options<'_>) -> Result<Vec<u8>, Error> {
-    let colors = colors(set);
-    let enter = |package: &Package| -> Result<(Vec<u8>, Vec<Rows>), Problem> {
-        let states = states(&package.files, &colors, options);
-        let states = states.into_iter().map(|state| state as u8).collect();
+    let enter = |number: usize, package: &Package| -> Result<(Vec<u8>, Vec<Rows>), Problem> {
+        let states = options.states.get(number).ok_or(Problem::States)?;
+        if states.len() != package.files.len() {
+            return Err(Problem::States);
+        }
+        let states = states.iter().map(|&state| state as u8).collect();
         let record = installed::record(package, states, options)?;
         let header = Header::from_database(&record, &Limits::DATABASE)?;
         let rows: Result<_, _> = INDEXES.iter().map(|index| index.rows(&header)).collect();
@@ -110,52 +103,15 @@ pub fn write(set: &RpmSet, options: &Options<'_>) -> Result<Vec<u8>, Error> {
     let records: Result<Vec<_>, Error> = set
         .packages()
         .par_iter()
-        .map(|package| {
-            enter(package).map_err(|problem| Error::Package {
+        .enumerate()
+        .map(|(number, package)| {
+            enter(number, package).map_err(|problem| Error::Package {
                 package: package.nevra.to_string(),
                 problem,
             })
         })
         .collect();
     store(&records?).map_err(Error::Write)
-}
-
-/// Paths that packages of several ELF classes bring, with all of these.
-fn colors(set: &RpmSet) -> HashMap<&[u8], u32> {
-    let mut colors = HashMap::new();
-    for file in set.packages().iter().flat_map(|package| &package.files) {
-        if file.color & 3 != 0 {
-            *colors.entry(file.path.as_bytes()).or_insert(0) |= file.color & 3;
-        }
-    }
-    colors
-}
-
-fn states(files: &[FileEntry], colors: &HashMap<&[u8], u32>, options: &Options<'_>) -> Vec<FileState> {
-    let mut states: Vec<_> = files.iter().map(|file| state(file, colors, options)).collect();
-    // A directory goes with its files, where something in it is left out and nothing remains; not so the one above it.
-    let mut remains: HashMap<_, bool> = HashMap::new();
-    for (file, state) in files.iter().zip(&states) {
-        let remaining = remains.entry(file.path.parent()).or_insert(false);
-        *remaining |= *state == FileState::Normal;
-    }
-    for (file, state) in files.iter().zip(&mut states) {
-        if file.is_dir() && remains.get(&Some(file.path.clone())) == Some(&false) {
-            *state = FileState::NotInstalled;
-        }
-    }
-    states
-}
-
-fn state(file: &FileEntry, colors: &HashMap<&[u8], u32>, options: &Options<'_>) -> FileState {
-    let present = colors.get(file.path.as_bytes()).copied().unwrap_or(0);
-    if (options.excluded)(file) {
-        FileState::NotInstalled
-    } else if file.color & 3 == 1 && present == 3 {
-        FileState::WrongColor
-    } else {
-        FileState::Normal
-    }
 }
 
 fn store(records: &[(Vec<u8>, Vec<Rows>)]) -> rusqlite::Result<Vec<u8>> {

@@ -5,21 +5,22 @@ use std::path::Path;
 use std::process::Command;
 
 use super::*;
-use crate::formats::rpm::tag::{self, fileflag};
+use crate::formats::rpm::tag;
+use crate::rpmset::Filter;
 use crate::testing::{real_rpms, sample_rpms, tool};
 
 const TIME: u32 = 1_795_219_200;
 
-fn options() -> Options<'static> {
-    Options {
+/// The database of `set` as `filter` leaves it.
+fn written(set: &RpmSet, filter: &Filter<'_>) -> Vec<u8> {
+    let packages = set.packages().iter();
+    let states = packages.map(|package| filter.states(&package.files)).collect();
+    let options = Options {
         time: TIME,
         color: 3,
-        excluded: &|_| false,
-    }
-}
-
-fn is_doc(file: &FileEntry) -> bool {
-    file.flags & fileflag::DOC != 0
+        states: &states,
+    };
+    write(set, &options).unwrap()
 }
 
 fn identity(header: &Header) -> String {
@@ -105,7 +106,7 @@ fn compare(set: &RpmSet) {
         .map(|package| package.path.to_str().unwrap());
     arguments.extend(paths);
     rpm(&theirs, &arguments);
-    let bytes = write(set, &options()).unwrap();
+    let bytes = written(set, &Filter::KEEP);
     let ours = ours.join(FILE_NAME);
     let theirs = theirs.join(FILE_NAME);
     std::fs::write(&ours, bytes).unwrap();
@@ -209,12 +210,12 @@ fn documentation_that_is_left_out_is_noted_as_rpm_does_it() {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     let theirs = headers(&root.path().join("db").join(FILE_NAME)).unwrap();
-    let options = Options {
-        excluded: &is_doc,
-        ..options()
+    let filter = Filter {
+        exclude_docs: true,
+        ..Filter::KEEP
     };
     let ours = root.path().join("ours.sqlite");
-    let bytes = write(&RpmSet::open(&[package]).unwrap(), &options).unwrap();
+    let bytes = written(&RpmSet::open(&[package]).unwrap(), &filter);
     std::fs::write(&ours, bytes).unwrap();
     let ours = headers(&ours).unwrap();
     let noted = |headers: &[Header]| headers[0].value(tag::FILESTATES).unwrap().bytes.to_vec();
@@ -229,13 +230,9 @@ fn rpm_queries_and_verifies_it() {
     };
     let set = RpmSet::load(&sample).unwrap();
     let started = std::time::Instant::now();
-    let bytes = write(&set, &options()).unwrap();
+    let bytes = written(&set, &Filter::KEEP);
     eprintln!("{} packages in {:?}", set.packages().len(), started.elapsed());
-    assert_eq!(
-        bytes,
-        write(&set, &options()).unwrap(),
-        "the same bytes each time"
-    );
+    assert_eq!(bytes, written(&set, &Filter::KEEP), "the same bytes each time");
     assert_eq!(bytes[18..20], [1, 1], "rollback-journal mode");
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path();
@@ -272,35 +269,4 @@ fn rpm_queries_and_verifies_it() {
     assert!(verified.status.success(), "{verified:?}");
     let broken = query(&["-Va", "--nofiles", "--noscripts", "--nosignature"]);
     assert_eq!(broken, "", "every dependency is met, every header digest holds");
-}
-
-#[test]
-fn a_package_of_another_class_is_noted_as_not_installed() {
-    let file = |color| FileEntry {
-        path: crate::tree::path::TreePath::literal("/usr/bin/x"),
-        mode: 0o100_755,
-        user: "root".to_owned(),
-        group: "root".to_owned(),
-        size: 0,
-        mtime: 0,
-        digest: None,
-        target: Vec::new(),
-        flags: fileflag::DOC,
-        verify_flags: 0,
-        rdev: 0,
-        link: None,
-        capabilities: Vec::new(),
-        color,
-        languages: Vec::new(),
-    };
-    let both = HashMap::from([(b"/usr/bin/x".as_slice(), 3)]);
-    let one = HashMap::from([(b"/usr/bin/x".as_slice(), 1)]);
-    assert_eq!(state(&file(1), &both, &options()), FileState::WrongColor);
-    assert_eq!(state(&file(2), &both, &options()), FileState::Normal);
-    assert_eq!(state(&file(1), &one, &options()), FileState::Normal);
-    let excluded = Options {
-        excluded: &is_doc,
-        ..options()
-    };
-    assert_eq!(state(&file(1), &both, &excluded), FileState::NotInstalled);
 }

@@ -119,6 +119,12 @@ impl Drop for Opened {
 
 /// Opens the entry `name` of a directory, a directory or regular file, though its owner has no right to.
 pub(super) fn entry(directory: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> rustix::io::Result<Opened> {
+    if let Ok(fd) = openat(directory, name, flags | OFlags::CLOEXEC, Mode::empty()) {
+        let stat = statat(&fd, "", AtFlags::EMPTY_PATH)?;
+        if stat.st_mode & 0o700 == 0o700 || !flags.contains(OFlags::DIRECTORY) {
+            return Ok(Opened { fd, before: None });
+        }
+    }
     let found = openat(directory, name, LOOK | OFlags::CLOEXEC, Mode::empty())?;
     let mut changed = Vec::new();
     give(&found, &mut changed)?;

@@ -1,6 +1,6 @@
 //! What lay in the tree when it was last looked at, and what has changed since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -13,6 +13,9 @@ use super::records::{Inode, Records, Said, inode};
 use super::{Change, ChangeKind};
 use crate::path::TreePath;
 use crate::store::Digest;
+
+/// Longest path that a tree can hold, in bytes.
+const LONGEST: usize = 4095;
 
 /// The tree as it was.
 #[derive(Debug)]
@@ -66,6 +69,19 @@ impl State {
             said: said.map(|said| Box::new(said.clone())),
             content,
         }
+    }
+
+    /// Whether the content cannot have changed since.
+    fn has_content_of(&self, stat: &Statx) -> bool {
+        self.inode == inode(stat)
+            && self.ctime == (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec)
+            && self.size == stat.stx_size
+    }
+
+    /// Whether nothing has changed since. A directory's times and size tell of its entries, which are looked at anyway.
+    fn is(&self, stat: &Statx, said: Option<&Said>) -> bool {
+        let same = kind(self.mode) == FileType::Directory && self.inode == inode(stat);
+        (same || self.has_content_of(stat)) && self.mode == stat.stx_mode && self.said.as_deref() == said
     }
 
     /// Of a node that has just been laid; `sha256` for a regular file, `target` for a link.
@@ -236,14 +252,17 @@ impl Scan<'_> {
         name: &[u8],
         parent: &mut Entry,
     ) -> Result<(), ScanError> {
-        let path = above.join(name).map_err(|error| ScanError {
-            path: above.clone(),
-            source: io::Error::other(error),
-        })?;
+        // Most nodes are as they were: only the others' paths are put together.
         let fail = |source: io::Error| ScanError {
-            path: path.clone(),
+            path: above.join_name(name),
             source,
         };
+        if above.as_bytes().len() + 1 + name.len() > LONGEST {
+            return Err(ScanError {
+                path: above.clone(),
+                source: rustix::io::Errno::NAMETOOLONG.into(),
+            });
+        }
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
         let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
         let stat = statx(directory, name, flags, wanted).map_err(|error| fail(error.into()))?;
@@ -254,56 +273,62 @@ impl Scan<'_> {
             })
             .map_err(|error| fail(error.into()))?;
         let what = kind(stat.stx_mode);
-        let old = parent
-            .children
-            .get(name)
-            .filter(|old| kind(old.state.mode) == what);
-
-        let untouched = old.is_some_and(|old| {
-            old.state.inode == inode(&stat)
-                && old.state.ctime == (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec)
-                && old.state.size == stat.stx_size
-        });
-        let content = match (old, what) {
-            (Some(old), _) if untouched => old.state.content.clone(),
-            (_, FileType::RegularFile) => Content::File(digest(directory, name).map_err(fail)?),
-            (_, FileType::Symlink) => {
-                let target = readlinkat(directory, name, Vec::new());
-                Content::Link(target.map_err(|error| fail(error.into()))?.to_bytes().into())
-            }
-            _ => Content::None,
-        };
-        match parent.children.get(name) {
-            Some(old) if kind(old.state.mode) == what => {
-                if old.state.content != content {
-                    self.say(&path, ChangeKind::Content);
-                } else {
-                    self.metadata(&path, &old.state, &stat, said);
+        let now = match parent.children.entry(Box::from(name)) {
+            btree_map::Entry::Occupied(entry) if kind(entry.get().state.mode) == what => {
+                let entry = entry.into_mut();
+                if !entry.state.is(&stat, said) {
+                    let same_content = entry.state.has_content_of(&stat);
+                    let content = if same_content {
+                        entry.state.content.clone()
+                    } else {
+                        content(directory, name, what).map_err(fail)?
+                    };
+                    let path = above.join_name(name);
+                    if entry.state.content == content {
+                        self.metadata(&path, &entry.state, &stat, said);
+                    } else {
+                        self.say(&path, ChangeKind::Content);
+                    }
+                    entry.state = State::of(&stat, said, content);
                 }
+                entry
             }
-            Some(other) => {
-                // Something of another kind is in its place.
-                for (below, child) in &other.children {
-                    self.removed(&path.join_name(below), child);
+            other => {
+                let path = above.join_name(name);
+                if let btree_map::Entry::Occupied(entry) = &other {
+                    // Something of another kind was in its place.
+                    for (below, child) in &entry.get().children {
+                        self.removed(&path.join_name(below), child);
+                    }
                 }
                 self.say(&path, ChangeKind::Created);
+                let content = content(directory, name, what).map_err(fail)?;
+                let entry = Entry {
+                    state: State::of(&stat, said, content),
+                    children: BTreeMap::new(),
+                };
+                other.insert_entry(entry).into_mut()
             }
-            None => self.say(&path, ChangeKind::Created),
-        }
-        let state = State::of(&stat, said, content);
-        let entry_now = parent.children.entry(name.into()).or_insert_with(|| Entry {
-            state: state.clone(),
-            children: BTreeMap::new(),
-        });
-        entry_now.state = state;
+        };
         if what == FileType::Directory {
+            // Held open, with the owner's rights given, until all below it has been looked at.
             let below = entry(directory, name, LIST).map_err(|error| fail(error.into()))?;
-            self.directory(below.fd.as_fd(), &path, entry_now)?;
-        } else {
-            entry_now.children.clear();
+            self.directory(below.fd.as_fd(), &above.join_name(name), now)?;
         }
         Ok(())
     }
+}
+
+/// A regular file's digest or a link's target.
+fn content(directory: BorrowedFd<'_>, name: &[u8], what: FileType) -> io::Result<Content> {
+    Ok(match what {
+        FileType::RegularFile => Content::File(digest(directory, name)?),
+        FileType::Symlink => {
+            let target = readlinkat(directory, name, Vec::new())?;
+            Content::Link(target.to_bytes().into())
+        }
+        _ => Content::None,
+    })
 }
 
 /// SHA-256 of a regular file's content.

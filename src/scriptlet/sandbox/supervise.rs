@@ -142,6 +142,7 @@ pub(super) fn run(stage: Stage<'_>, request: &Request, stdin: &[u8]) -> Result<R
         output: Vec::new(),
         written: 0,
         disk,
+        user: (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
     };
     let end = watch.until_end()?;
     watch.processes.end();
@@ -168,6 +169,7 @@ struct Watch<'a> {
     output: Vec<u8>,
     written: u64,
     disk: Disk,
+    user: (u32, u32),
 }
 
 impl Watch<'_> {
@@ -272,6 +274,7 @@ impl Watch<'_> {
                 listener: listener.as_fd(),
                 root: root.as_fd(),
                 records: self.stage.records,
+                user: self.user,
             };
             answering.verdict(&call)
         };

@@ -83,6 +83,8 @@ mod tests {
     use super::super::tests::tree;
     use super::*;
 
+    type Files<'a> = &'a [(&'a str, &'a [u8])];
+
     const ENTRY: &[u8] = b"-- 0123456789abcdef0123456789abcdef\nSubject: s\n\ntext\n";
     const PROGRAM: (&str, &[u8]) = ("/usr/bin/journalctl", b"ELF");
     const FILE: (&str, &[u8]) = ("/usr/lib/systemd/catalog/x.catalog", ENTRY);
@@ -102,7 +104,7 @@ mod tests {
     #[test]
     fn the_database_is_made_where_no_unit_does() {
         let place = TreePath::literal(PLACE);
-        let table: [(&[(&str, &[u8])], Option<usize>); 6] = [
+        let table: [(Files<'_>, Option<usize>); 6] = [
             (&[FILE, SERVICE, WANTED], None),
             (&[PROGRAM, SERVICE, WANTED], None),
             (&[PROGRAM, FILE, SERVICE, WANTED], Some(0)),

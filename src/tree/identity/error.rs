@@ -4,6 +4,7 @@ use super::super::TreeError;
 use super::super::path::TreePath;
 use super::SYSTEM_MAX;
 use super::lock::LockError;
+use super::provided::ProvidedError;
 
 /// An account cannot be made, or an owner cannot be found.
 #[derive(Debug, Clone, thiserror::Error, miette::Diagnostic)]
@@ -60,6 +61,9 @@ pub enum IdentityError {
     Lock(#[from] LockError),
     #[error(transparent)]
     Tree(#[from] TreeError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Provided(#[from] ProvidedError),
 }
 
 /// A number of the lock would come to mean another account.

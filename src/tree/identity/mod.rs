@@ -4,6 +4,7 @@ pub mod accounts;
 mod builder;
 mod error;
 mod lock;
+pub mod provided;
 pub mod sysusers;
 mod write;
 

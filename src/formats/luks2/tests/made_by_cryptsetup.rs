@@ -1,5 +1,7 @@
 //! Volumes of cryptsetup's, in every variant that is accepted, and some that are not.
 
+use std::path::Path;
+
 use super::*;
 use crate::formats::at::ReadAt;
 use crate::formats::testing::{output, run, tool};
@@ -125,17 +127,31 @@ fn other_ciphers_are_refused() {
     }
 }
 
-/// Runs `cryptsetup reencrypt`, which locks a file in `/run` that only root may make: others get a `/run` of their own.
-fn reencrypt(args: &[&str]) -> bool {
-    let args = || ["reencrypt"].iter().chain(args).chain(&QUICK).copied();
-    let (success, text) = output("cryptsetup", args());
+/// Runs `cryptsetup reencrypt` where it can keep its temporary files. It locks a file in `/run` that only root may make:
+/// others get a `/run` of their own.
+fn reencrypt(directory: &Path, args: &[&str]) -> bool {
+    let there = format!("--chdir={}", directory.display());
+    let run = |program: &[&str]| {
+        let words = program.iter().chain(&["cryptsetup", "reencrypt"]);
+        let words = words.chain(args).chain(&QUICK).copied();
+        output("env", [there.as_str()].into_iter().chain(words))
+    };
+    let (success, text) = run(&[]);
     if success {
         return true;
     }
     assert!(text.contains("reencryption lock"), "{text}");
-    let own_run = r#"mount -t tmpfs none /run && exec cryptsetup "$@""#;
-    let unshare = ["--user", "--map-root-user", "--mount", "sh", "-c", own_run, "sh"];
-    let (success, text) = output("unshare", unshare.into_iter().chain(args()));
+    let own_run = r#"mount -t tmpfs none /run && exec "$@""#;
+    let (success, text) = run(&[
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        own_run,
+        "sh",
+    ]);
     if !success {
         skip(&format!(
             "cryptsetup reencrypt needs root or user namespaces: {text}"
@@ -159,6 +175,7 @@ fn its_ciphertext_is_ours() {
         let (path, size) = (theirs.text(), sector.to_string());
         let args = [
             "--encrypt",
+            "--force-offline-reencrypt",
             "--batch-mode",
             "--type",
             "luks2",
@@ -174,7 +191,7 @@ fn its_ciphertext_is_ours() {
             "512",
             &path,
         ];
-        if !reencrypt(&args) {
+        if !reencrypt(theirs.directory.path(), &args) {
             return;
         }
         let header = theirs.header().unwrap();

@@ -1,5 +1,7 @@
 //! Headers that are intact and say what must not be accepted; parameters that must not be written.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 use super::super::binary::{Fields, HEADER_SALT_SIZE, Which, encode};
@@ -23,7 +25,13 @@ pub(super) fn with_json(text: &[u8]) -> Vec<u8> {
     volume
 }
 
+/// Metadata of two keyslots and a token, for a volume of 2 MiB.
 pub(super) fn good_json() -> Value {
+    static GOOD: LazyLock<Value> = LazyLock::new(make_good_json);
+    GOOD.clone()
+}
+
+fn make_good_json() -> Value {
     let key = volume_key(1);
     let image = Image::empty(2 * MIB);
     let mut params = params(QUICK);

@@ -22,6 +22,8 @@ pub(super) struct Answering<'a> {
     /// `/` of the sandbox.
     pub root: BorrowedFd<'a>,
     pub records: &'a mut Records,
+    /// The user and group outside that are root inside.
+    pub user: (u32, u32),
 }
 
 /// A call's answer: a value, or an `errno`; `None` leaves it to the kernel.

@@ -13,8 +13,16 @@ impl Answering<'_> {
     /// find out what is wrong with the call.
     fn shown(&self, caller: &Caller, file: Named) -> Option<Statx> {
         let target = self.target(caller, file).ok()?;
-        let said = self.records.get(target.fd.as_fd(), &target.stat)?;
-        Some(overlaid(target.stat, said))
+        match self.records.get(target.fd.as_fd(), &target.stat) {
+            Some(said) => Some(overlaid(target.stat, said)),
+            // Of what is borrowed from the host the owner is nobody inside, or root, as it comes.
+            None if !self.is_own(&target.stat) => Some(overlaid(target.stat, &Said::default())),
+            None => None,
+        }
+    }
+
+    fn is_own(&self, stat: &Statx) -> bool {
+        (stat.stx_uid, stat.stx_gid) == self.user
     }
 
     pub(super) fn stat(&self, caller: &Caller, file: Named, buffer: u64) -> Answer {
