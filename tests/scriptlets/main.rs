@@ -151,7 +151,7 @@ fn what_scriptlets_do_is_in_the_image_and_in_the_ledger() {
             "scripted-shell-1-1.noarch %pre 1: replaced",
             "scripted-shell-1-1.noarch %post 1: run: `|` is not understood",
             "scripted-lua-1-1.noarch %post 1: run: Lua is run, not read",
-            "scripted-lua-1-1.noarch %triggerin[0] 1 1: run: `|` is not understood",
+            "scripted-lua-1-1.noarch %triggerin[0] 1 1: run: `$*\"` is not understood",
             "scripted-shell-1-1.noarch %posttrans 1: replaced",
             "scripted-lua-1-1.noarch %transfiletriggerin[0] 1: run: `while` is not understood",
         ]

@@ -95,12 +95,7 @@ pub fn library(lua: &Lua, state: &Rc<State>) -> LuaResult<LuaTable> {
     table.set(
         "unsplitargs",
         lua.create_function(|_, words: Vec<String>| {
-            let quoted = words
-                .iter()
-                .map(|word| match word.is_empty() || word.contains([' ', '\t']) {
-                    true => format!("\"{word}\""),
-                    false => word.clone(),
-                });
+            let quoted = words.iter().map(|word| format!("{QUOTE}{word}{QUOTE}"));
             Ok(quoted.collect::<Vec<_>>().join(" "))
         })?,
     )?;
@@ -144,7 +139,7 @@ fn macros(lua: &Lua, table: &LuaTable, state: &Rc<State>) -> LuaResult<()> {
             .position(u8::is_ascii_whitespace)
             .unwrap_or(text.len());
         let (name, body) = text.split_at(end);
-        let is_name = name.len() >= 2
+        let is_name = name.len() >= 3
             && name
                 .iter()
                 .all(|&byte| byte.is_ascii_alphanumeric() || byte == b'_');
@@ -272,38 +267,24 @@ fn ended(lua: &Lua, status: std::io::Result<ExitStatus>) -> LuaResult<LuaMultiVa
     Ok(LuaMultiValue::from_vec(vec![LuaValue::Nil, what, number(code)]))
 }
 
-/// Words at white space; quotes hold them together, a backslash takes what follows as it is.
+/// What RPM quotes words with: the unit separator.
+const QUOTE: char = '\u{1f}';
+
+/// Words at blanks; what stands between two quotes is held together.
 fn split(text: &str) -> Vec<String> {
-    let (mut words, mut word, mut any) = (Vec::new(), String::new(), false);
-    let mut quote = None;
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match (c, quote) {
-            ('\\', _) => {
-                any = true;
-                word.extend(chars.next());
+    let (mut words, mut word) = (Vec::new(), None::<String>);
+    let mut quoted = false;
+    for c in text.chars() {
+        match c {
+            QUOTE => {
+                quoted = !quoted;
+                word.get_or_insert_default();
             }
-            (c, Some(open)) if c == open => quote = None,
-            (c, Some(_)) => word.push(c),
-            ('"' | '\'', None) => {
-                any = true;
-                quote = Some(c);
-            }
-            (' ' | '\t', None) => {
-                if any {
-                    words.push(std::mem::take(&mut word));
-                }
-                any = false;
-            }
-            (c, None) => {
-                any = true;
-                word.push(c);
-            }
+            ' ' | '\t' if !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
         }
     }
-    if any {
-        words.push(word);
-    }
+    words.extend(word);
     words
 }
 
