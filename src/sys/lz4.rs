@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_fits_comes_back() {
-        let input: Vec<u8> = (0..20_000_u32)
+        let input: Vec<u8> = (0..200_000_u32)
             .flat_map(|n| format!("{:x} ", n.wrapping_mul(2_654_435_761) % 4099).into_bytes())
             .collect();
         let mut state = HcState::new();
