@@ -191,6 +191,10 @@ fn reason(
         return what.to_owned();
     };
     match (&node.origin, booted.touched.get(place)) {
+        // A place on the machine that builds is not the same for all.
+        (Origin::Definition(what), _) if what.starts_with('/') => {
+            "a file of the definition's overlays takes its place".to_owned()
+        }
         (Origin::Definition(what), _) => format!("the definition puts another one there: {what}"),
         (_, Some(line)) => format!("`{line}` gives it another owner or mode at boot"),
         (Origin::Composer(what), _) => format!("the composer puts another one there: {what}"),

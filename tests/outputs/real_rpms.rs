@@ -131,8 +131,9 @@ fn by_rpm(package: &Path) -> Option<BTreeMap<String, (String, String, u32, bool)
     Some(
         rows.filter(|row| row.len() == 6 && !row[5].contains('g'))
             .map(|row| {
-                let mode = u32::from_str_radix(row[3], 8).unwrap() & 0o7777;
-                let capabilities = !matches!(row[4], "" | "(none)") && row[3].starts_with("0100");
+                let mode = u32::from_str_radix(row[3], 8).unwrap();
+                let capabilities = !matches!(row[4], "" | "(none)") && mode & 0o170_000 == 0o100_000;
+                let mode = mode & 0o7777;
                 let owner = (row[1].to_owned(), row[2].to_owned());
                 (row[0].to_owned(), (owner.0, owner.1, mode, capabilities))
             })

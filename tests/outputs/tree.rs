@@ -163,6 +163,7 @@ fn reason(path: &str, overlays: &BTreeSet<String>) -> Option<&'static str> {
         return Some("partitions that first boot makes");
     }
     Some(match path {
+        "/usr/lib/udev/hwdb.bin" => "udev's hardware database, compiled from the tree's own texts",
         "/usr/etc/passwd" | "/usr/etc/group" | "/usr/etc/shadow" | "/usr/etc/gshadow" => "accounts",
         "/usr/lib/sysusers.d/hullwright-accounts.conf" => "accounts",
         "/usr/etc/machine-id" => "uninitialized",
