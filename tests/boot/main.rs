@@ -10,3 +10,4 @@ mod buses;
 mod damage;
 mod first_boot;
 mod lab;
+mod rpm_verify;

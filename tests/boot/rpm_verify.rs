@@ -1,0 +1,124 @@
+//! RPM's own verdict on a booted machine, by a newer RPM than the image's set could have been made with.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use hullwright::vm::Machine;
+use tempfile::TempDir;
+
+use crate::lab::{GROW, Lab, PATIENCE};
+use crate::support::{skip, tool};
+
+/// Where the machine gets RPM: gone at its next boot, owned by no package.
+const PLACE: &str = "/run/rpm-4.20";
+
+/// RPM 4.20 with its loader, libraries and configuration, as a tar file. `None` (said as a skip) without it.
+fn rpm_to_take_along() -> Option<(TempDir, PathBuf)> {
+    let Some(root) = std::env::var_os("HULLWRIGHT_TRIXIE_TOOLS").map(|tools| Path::new(&tools).join("root"))
+    else {
+        skip("HULLWRIGHT_TRIXIE_TOOLS is not set");
+        return None;
+    };
+    let (loader, rpm) = (
+        root.join("usr/lib64/ld-linux-x86-64.so.2"),
+        root.join("usr/bin/rpm"),
+    );
+    if !rpm.exists() {
+        skip("rpm is not among the newer tools");
+        return None;
+    }
+    let place = TempDir::new().unwrap();
+    let bundle = place.path().join("rpm-4.20");
+    fs::create_dir_all(bundle.join("lib")).unwrap();
+    fs::copy(&loader, bundle.join("ld.so")).unwrap();
+    fs::copy(&rpm, bundle.join("rpm")).unwrap();
+    let list = Command::new(&loader)
+        .arg("--library-path")
+        .arg(root.join("usr/lib/x86_64-linux-gnu"))
+        .arg("--list")
+        .arg(&rpm)
+        .output()
+        .unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    for line in list.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        if let [name, "=>", path, _] = words[..]
+            && !name.starts_with('/')
+        {
+            fs::copy(path, bundle.join("lib").join(name)).unwrap();
+        }
+    }
+    let copied = Command::new("cp")
+        .arg("-r")
+        .arg(root.join("usr/lib/rpm"))
+        .arg(bundle.join("config"))
+        .status();
+    assert!(copied.unwrap().success());
+    let archive = place.path().join("rpm.tar");
+    let packed = Command::new("tar")
+        .arg("-C")
+        .arg(place.path())
+        .arg("-cf")
+        .arg(&archive)
+        .arg("rpm-4.20")
+        .status();
+    assert!(packed.unwrap().success());
+    Some((place, archive))
+}
+
+/// Lines of `rpm -V`: code, mark, path.
+fn lines(text: &str) -> BTreeSet<(String, String, String)> {
+    let lines = text.lines().map(|line| {
+        let (code, rest) = line
+            .split_once(char::is_whitespace)
+            .unwrap_or_else(|| panic!("{text}"));
+        let start = rest.find('/').unwrap_or_else(|| panic!("{text}"));
+        let (mark, path) = rest.split_at(start);
+        (code.to_owned(), mark.trim().to_owned(), path.to_owned())
+    });
+    lines.collect()
+}
+
+#[test]
+#[ignore = "reads every file of an emulated machine"]
+fn rpm_finds_in_the_guest_what_the_manifest_says() {
+    let (Some(_), Some((_place, archive)), Some(lab)) = (tool("tar"), rpm_to_take_along(), Lab::enter())
+    else {
+        return;
+    };
+    let mut vm = Machine::new(lab.disk()).grow(GROW).ssh(true).start().unwrap();
+    vm.wait_healthy(PATIENCE)
+        .unwrap_or_else(|error| panic!("{error:?}"));
+    vm.wait_ssh(PATIENCE).unwrap();
+    let unpack = vm
+        .ssh_command(&["tar", "-C", "/run", "-xf", "-"])
+        .unwrap()
+        .stdin(Stdio::from(fs::File::open(&archive).unwrap()))
+        .output()
+        .unwrap();
+    assert!(unpack.status.success(), "{unpack:?}");
+    let verify = format!(
+        "RPM_CONFIGDIR={PLACE}/config {PLACE}/ld.so --inhibit-cache --library-path {PLACE}/lib {PLACE}/rpm \
+         --dbpath /usr/lib/sysimage/rpm"
+    );
+    let all = vm.ssh(&[format!("{verify} -qa | wc -l")]).unwrap();
+    let packages = lab.manifest["packages"].as_array().unwrap().len();
+    assert_eq!(
+        String::from_utf8_lossy(&all.stdout).trim(),
+        packages.to_string(),
+        "{all:?}"
+    );
+    let found = vm.ssh(&[format!("{verify} -V --all")]).unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stderr), "");
+    let found = lines(&String::from_utf8(found.stdout).unwrap());
+
+    let listed = lab.manifest["rpm_verify"].as_array().unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let said: BTreeSet<_> = listed
+        .iter()
+        .map(|it| (text(&it["code"]), text(&it["mark"]), text(&it["path"])))
+        .collect();
+    assert_eq!(found, said);
+}
