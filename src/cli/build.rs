@@ -90,6 +90,9 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
         for entry in compose::explain_scriptlets(&definition, &request, &Progress::new(true))? {
             text.push_str(&format!("{entry}\n"));
         }
+        if text.is_empty() {
+            text.push_str("no package has a scriptlet that an installation would run\n");
+        }
         let _ = io::stdout().write_all(text.as_bytes());
         return Ok(ExitCode::SUCCESS);
     }
