@@ -86,6 +86,20 @@ impl DigestAlgorithm {
         })
     }
 
+    /// As standards write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Md5 => "MD5",
+            Self::Sha1 => "SHA-1",
+            Self::Sha224 => "SHA-224",
+            Self::Sha256 => "SHA-256",
+            Self::Sha384 => "SHA-384",
+            Self::Sha512 => "SHA-512",
+            Self::Sha3_256 => "SHA3-256",
+            Self::Sha3_512 => "SHA3-512",
+        }
+    }
+
     /// Digits of the hexadecimal form.
     pub fn digits(self) -> usize {
         match self {

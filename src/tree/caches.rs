@@ -128,6 +128,11 @@ fn read(path: &TreePath, file: &FileData, what: &'static str) -> Result<Vec<u8>,
     })
 }
 
+/// The contents of `files`, in their order.
+fn read_all(files: &[(TreePath, &FileData)], what: &'static str) -> Result<Vec<Vec<u8>>, CacheError> {
+    files.iter().map(|(path, file)| read(path, file, what)).collect()
+}
+
 /// Puts a file at `path`, links to directories above it followed, in place of what is there.
 fn put(
     tree: &mut Tree,

@@ -112,6 +112,13 @@ fn code(
         (Some(_), None) => !asked(verifyflag::DIGEST),
         _ => true,
     };
+    let device = match node.kind {
+        Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
+            let claimed = (u32::from(file.rdev >> 8), u32::from(file.rdev & 0xff));
+            !matches!(file.format(), 0o020_000 | 0o060_000) || (major, minor) == claimed
+        }
+        _ => true,
+    };
     let link = matches!(&node.kind, Kind::Symlink(target) if **target == *file.target);
     let attribute = node
         .meta
@@ -123,7 +130,7 @@ fn code(
         ('S', verifyflag::SIZE, size == file.size),
         ('M', verifyflag::MODE, node.st_mode() == file.mode),
         ('5', verifyflag::DIGEST, digest),
-        ('D', verifyflag::RDEV, true),
+        ('D', verifyflag::RDEV, device),
         ('L', verifyflag::LINKTO, link),
         ('U', verifyflag::USER, name(&node.meta.user) == file.user),
         ('G', verifyflag::GROUP, name(&node.meta.group) == file.group),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use hullwright::formats::rpm::tag::fileflag;
-use hullwright::rpmset::{DigestAlgorithm, Error, FileEntry, Package};
+use hullwright::rpmset::{Error, FileEntry, Package};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
@@ -98,7 +98,7 @@ fn listing(opened: &Result<Package, Error>, several: bool) -> String {
         if let Some(digest) = &file.digest {
             notes.push(format!(
                 "{} {}…",
-                algorithm(digest.algorithm),
+                digest.algorithm.name(),
                 digest.hex.get(..12).unwrap_or_default()
             ));
         }
@@ -149,19 +149,6 @@ fn color(file: &FileEntry) -> Option<&'static str> {
     }
 }
 
-pub fn algorithm(algorithm: DigestAlgorithm) -> &'static str {
-    match algorithm {
-        DigestAlgorithm::Md5 => "MD5",
-        DigestAlgorithm::Sha1 => "SHA-1",
-        DigestAlgorithm::Sha224 => "SHA-224",
-        DigestAlgorithm::Sha256 => "SHA-256",
-        DigestAlgorithm::Sha384 => "SHA-384",
-        DigestAlgorithm::Sha512 => "SHA-512",
-        DigestAlgorithm::Sha3_256 => "SHA3-256",
-        DigestAlgorithm::Sha3_512 => "SHA3-512",
-    }
-}
-
 /// As `ls -l` shows it.
 fn mode(mode: u16) -> String {
     let kind = match mode & 0o170_000 {
@@ -207,7 +194,7 @@ fn describe(file: &FileEntry, set: Option<usize>) -> Value {
         value["path_bytes"] = hullwright::store::hex(file.path.as_bytes()).into();
     }
     if let Some(digest) = &file.digest {
-        value["digest"] = json!({ "algorithm": algorithm(digest.algorithm), "hex": digest.hex });
+        value["digest"] = json!({ "algorithm": digest.algorithm.name(), "hex": digest.hex });
     }
     if file.is_symlink() {
         value["target"] = escape::json(&file.target);

@@ -245,7 +245,7 @@ impl Looked {
         let (sig, header) = (&self.package.preamble.signature, &self.package.preamble.header);
         let number = header.u32(tag::PAYLOADDIGESTALGO).ok().flatten().unwrap_or(8);
         let of_payload = hullwright::rpmset::DigestAlgorithm::from_number(number);
-        let of_payload = of_payload.map_or("unknown", super::files::algorithm);
+        let of_payload = of_payload.map_or("unknown", hullwright::rpmset::DigestAlgorithm::name);
         let md5 = sig.binary(signature::MD5).ok().flatten().map(hex);
         let all = [
             ("header", "SHA3-256", claim(sig, signature::SHA3_256)),

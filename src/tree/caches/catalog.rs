@@ -5,7 +5,7 @@
 //! would be written over at once, and only the unit follows updates. Where the unit is absent or masked, the database
 //! is made here, and a tmpfiles.d line copies it into an empty `/var`.
 
-use super::{CacheError, Report, drop_ins, program, put, read};
+use super::{CacheError, Report, drop_ins, program, put, read_all};
 use crate::formats::catalog::{self, Source};
 use crate::tree::path::TreePath;
 use crate::tree::{Kind, Tree};
@@ -37,11 +37,7 @@ pub fn run(tree: &mut Tree, time: i64) -> Result<Option<Report>, CacheError> {
     if unit_starts(tree) {
         return Ok(Some(report));
     }
-    let texts: Result<Vec<_>, _> = files
-        .iter()
-        .map(|(path, file)| read(path, file, "a message catalog"))
-        .collect();
-    let texts = texts?;
+    let texts = read_all(&files, "a message catalog")?;
     let sources: Vec<_> = files
         .iter()
         .zip(&texts)

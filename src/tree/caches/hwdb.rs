@@ -4,7 +4,7 @@
 //! be state, and hide what an update of the image brings. systemd-hwdb-update.service then finds nothing to do, unless
 //! `/etc/udev/hwdb.d` holds files: those a machine may change, and compiles for itself.
 
-use super::{CacheError, Report, drop_ins, program, put, read};
+use super::{CacheError, Report, drop_ins, program, put, read_all};
 use crate::formats::hwdb::{self, Source};
 use crate::tree::path::TreePath;
 use crate::tree::{Node, Tree};
@@ -28,11 +28,7 @@ pub fn run(tree: &mut Tree, time: i64) -> Result<Option<Report>, CacheError> {
     if files.is_empty() {
         return Ok(None);
     }
-    let texts: Result<Vec<_>, _> = files
-        .iter()
-        .map(|(path, file)| read(path, file, "a file of the hardware database"))
-        .collect();
-    let texts = texts?;
+    let texts = read_all(&files, "a file of the hardware database")?;
     let sources: Vec<_> = files
         .iter()
         .zip(&texts)

@@ -1,6 +1,6 @@
 //! When packages may share a path, and whose file is there then.
 
-use crate::rpmset::{DigestAlgorithm, FileEntry};
+use crate::rpmset::FileEntry;
 
 /// Kinds of file that RPM tells apart here; what it does not know counts as a regular file.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(super) fn describe(file: &FileEntry, other: &FileEntry) -> String {
                 || "without a digest".to_owned(),
                 |digest| {
                     let start = digest.hex.get(..12).unwrap_or_default();
-                    format!("{} {start}…", algorithm(digest.algorithm))
+                    format!("{} {start}…", digest.algorithm.name())
                 },
             );
             format!("a file of {} bytes ({digest})", file.size)
@@ -102,18 +102,5 @@ fn noun(file: &FileEntry) -> &'static str {
         0o010_000 => "a FIFO",
         0o140_000 => "a socket",
         _ => "a file",
-    }
-}
-
-fn algorithm(algorithm: DigestAlgorithm) -> &'static str {
-    match algorithm {
-        DigestAlgorithm::Md5 => "MD5",
-        DigestAlgorithm::Sha1 => "SHA-1",
-        DigestAlgorithm::Sha224 => "SHA-224",
-        DigestAlgorithm::Sha256 => "SHA-256",
-        DigestAlgorithm::Sha384 => "SHA-384",
-        DigestAlgorithm::Sha512 => "SHA-512",
-        DigestAlgorithm::Sha3_256 => "SHA3-256",
-        DigestAlgorithm::Sha3_512 => "SHA3-512",
     }
 }
