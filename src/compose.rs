@@ -144,31 +144,37 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         || set.contents(&store),
         |contents| format!("{} files", contents.iter().flatten().flatten().count()),
     )?;
-    let (tree, done, kernel, labels) = progress.stage(
+    let (made, kernel, labels) = progress.stage(
         "make the tree",
         || -> Result<_, ComposeError> {
-            let (mut tree, done) = system::make(plan, &set, &contents, &scriptlets)?;
-            let kernel = Kernel::prepare(plan, &set, kernel_package, &mut tree)?;
+            let mut made = system::make(plan, &set, &contents, &scriptlets)?;
+            let kernel = Kernel::prepare(plan, &set, kernel_package, &mut made.tree)?;
             let newest = request
                 .newest
                 .unwrap_or_else(|| i64::from(set.newest_build_time()));
-            let labels = system::finish(plan, &mut tree, newest)?;
-            Ok((tree, done, kernel, labels))
+            let labels = system::finish(plan, &mut made.tree, newest)?;
+            Ok((made, kernel, labels))
         },
-        |(tree, _, _, labels)| {
-            let paths = format!("{} paths", tree.walk().count());
+        |(made, _, labels)| {
+            let paths = format!("{} paths", made.tree.walk().count());
             match plan.os.selinux.as_str() {
                 "none" => paths,
                 policy => format!("{paths}, {} labelled by SELinux policy {policy}", labels.labelled),
             }
         },
     )?;
-    scriptlets::tell(progress, &done.ledger);
-    outputs::check_room(plan, &tree, &workspace)?;
+    for cache in &made.caches {
+        for remark in &cache.remarks {
+            progress.warn(&format!("{}: {remark}", cache.command));
+        }
+    }
+    scriptlets::tell(progress, &made.scriptlets.ledger);
+    let tree = &made.tree;
+    outputs::check_room(plan, tree, &workspace)?;
 
     let initrd = progress.stage(
         "compose the initrd",
-        || initrd::make(plan, &tree, &kernel),
+        || initrd::make(plan, tree, &kernel),
         |initrd| {
             format!(
                 "{} KiB, {} modules",
@@ -177,11 +183,11 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
             )
         },
     )?;
-    let boot = Boot::collect(plan, &tree)?;
+    let boot = Boot::collect(plan, tree)?;
     boot.check_esp(plan, &kernel, &initrd)?;
     let sealed = progress.stage(
         "seal /usr",
-        || seal_usr(plan, &tree, &workspace),
+        || seal_usr(plan, tree, &workspace),
         |sealed| {
             format!(
                 "{} MiB, root hash {}…",
@@ -196,7 +202,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         || {
             progress.stage(
                 "write the commit",
-                || outputs::write_commit(plan, &tree, &kernel, &sealed, &workspace),
+                || outputs::write_commit(plan, tree, &kernel, &sealed, &workspace),
                 |commit| {
                     format!(
                         "{}… on {}",
@@ -209,11 +215,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         || {
             progress.stage(
                 "write UKI and disks",
-                || {
-                    outputs::write_disks(
-                        plan, &tree, &kernel, &initrd, &boot, &cmdline, &sealed, &workspace,
-                    )
-                },
+                || outputs::write_disks(plan, tree, &kernel, &initrd, &boot, &cmdline, &sealed, &workspace),
                 |disks| {
                     format!(
                         "UKI {} MiB, disk {} GiB",
@@ -229,24 +231,13 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         "write the manifest",
         || {
             outputs::write_manifest(
-                plan,
-                &set,
-                &tree,
-                &trust,
-                &open,
-                &done.ledger,
-                &kernel,
-                &initrd,
-                &cmdline,
-                &commit,
-                &sealed,
-                &disks,
+                plan, &set, &made, &trust, &open, &kernel, &initrd, &cmdline, &commit, &sealed, &disks,
                 &workspace,
             )
         },
         |()| String::new(),
     )?;
-    outputs::write_report(&workspace, progress, &done)?;
+    outputs::write_report(&workspace, progress, &made.scriptlets)?;
     let outputs = workspace.list()?;
     Ok(Built {
         directory: workspace.publish()?,

@@ -37,6 +37,15 @@ pub enum ComposeError {
     #[error("the lock of numbers `{}` cannot be read: {source}", path.display())]
     #[diagnostic(help("`hullwright lock --ids DEF` writes it"))]
     Ids { path: PathBuf, source: io::Error },
+    #[error("the scriptlet `{scriptlet}` runs `{command}`, whose work the composer could not do: {why}")]
+    #[diagnostic(help(
+        "let it run: [[rpms.scriptlets]] scriptlet = \"{scriptlet}\", action = \"run\", with a reason"
+    ))]
+    NotReplaced {
+        scriptlet: String,
+        command: &'static str,
+        why: &'static str,
+    },
     #[error(transparent)]
     #[diagnostic(transparent)]
     Conflicts(#[from] MergeErrors),

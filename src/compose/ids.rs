@@ -92,8 +92,8 @@ pub fn lock_ids(
         request,
         ids: Some(&lock),
     };
-    let (tree, _) = system::before_accounts(plan, &set, &contents, &scriptlets)?;
-    let new = identity::lock_ids(&tree, &lock)?;
+    let made = system::before_accounts(plan, &set, &contents, &scriptlets)?;
+    let new = identity::lock_ids(&made.tree, &lock)?;
     let added = new
         .entries()
         .filter(|(kind, name, _)| lock.id(*kind, name).is_none());

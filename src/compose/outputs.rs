@@ -1,11 +1,11 @@
 //! What a build leaves: commit, UKI, disks, manifest; under their final names all at once.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs;
 
 use super::boot::Boot;
 use super::kernel::Kernel;
-use super::system::filter;
+use super::system::Made;
 use super::workspace::{Workspace, output};
 use super::{ComposeError, SealedUsr, slot_size, wants_vhd};
 use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode, RpmDatabase};
@@ -20,11 +20,10 @@ use crate::report::{
     Manifest, ManifestCommit, ManifestDifference, ManifestKernel, ManifestOpen, ManifestOutput,
     ManifestPackage, ManifestPartition, Progress, file_digest, write_sums,
 };
+use crate::rpmset::RpmSet;
 use crate::rpmset::closure::Open;
 use crate::rpmset::signature::{Checked, Verdict};
-use crate::rpmset::{FileState, RpmSet};
 use crate::scriptlet::Done;
-use crate::scriptlet::ledger::Entry;
 use crate::store::{Digest, hex};
 use crate::tree::{Kind, Tree, rpm_verify};
 
@@ -207,10 +206,9 @@ pub fn write_disks(
 pub fn write_manifest(
     plan: &Plan,
     set: &RpmSet,
-    tree: &Tree,
+    made: &Made,
     trust: &[Checked],
     open: &[(Open, String)],
-    ledger: &[Entry],
     kernel: &Kernel,
     initrd: &Initrd,
     cmdline: &str,
@@ -267,7 +265,7 @@ pub fn write_manifest(
             checksum: commit.checksum,
         },
         usr_root_hash: hex(&sealed.root_hash),
-        rpm_verify: rpm_verify(plan, set, tree)?,
+        rpm_verify: rpm_verify(plan, set, made)?,
         usr_salt: sealed.salt.to_string(),
         partitions: partitions
             .map(|(partition, digest)| ManifestPartition {
@@ -282,7 +280,7 @@ pub fn write_manifest(
             .collect(),
         outputs,
         packages: packages(set, trust),
-        scriptlets: ledger.to_vec(),
+        scriptlets: made.scriptlets.ledger.clone(),
         open_requirements: open
             .iter()
             .map(|(open, reason)| ManifestOpen {
@@ -349,7 +347,7 @@ pub fn write_report(workspace: &Workspace, progress: &Progress, done: &Done) -> 
 }
 
 /// What `rpm -V --all` will say of the booted image.
-fn rpm_verify(plan: &Plan, set: &RpmSet, tree: &Tree) -> Result<Vec<ManifestDifference>, ComposeError> {
+fn rpm_verify(plan: &Plan, set: &RpmSet, made: &Made) -> Result<Vec<ManifestDifference>, ComposeError> {
     if plan.rpms.database == RpmDatabase::None {
         return Ok(Vec::new());
     }
@@ -358,28 +356,7 @@ fn rpm_verify(plan: &Plan, set: &RpmSet, tree: &Tree) -> Result<Vec<ManifestDiff
         .iter()
         .map(|rule| (rule.path.clone(), rule.reason.as_str().to_owned()))
         .collect();
-    let packages = set.packages();
-    let filter = filter(plan);
-    let states: Vec<_> = packages
-        .iter()
-        .map(|package| filter.states(&package.files))
-        .collect();
-    // Where a 64-bit file of another package has the path, a 32-bit one is not installed.
-    let files = packages.iter().flat_map(|package| &package.files);
-    let wide: HashSet<_> = files
-        .filter(|file| file.color & 2 != 0)
-        .map(|file| &file.path)
-        .collect();
-    let installed = |package: usize, index: usize| {
-        let file = &packages[package].files[index];
-        let narrow = file.color & 3 == 1 && wide.contains(&file.path);
-        states[package][index] == FileState::Normal && !narrow
-    };
-    let context = rpm_verify::Context {
-        installed: &installed,
-        rules: &rules,
-    };
-    let differences = rpm_verify::differences(set, tree, &context)?;
+    let differences = rpm_verify::differences(set, &made.states, &made.tree, &rules)?;
     let describe = |difference: rpm_verify::Difference| ManifestDifference {
         path: difference.path.to_string(),
         package: difference.package,

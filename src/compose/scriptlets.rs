@@ -8,10 +8,10 @@ use crate::definition::plan::{Plan, ScriptletAction};
 use crate::report::Progress;
 use crate::rpmset::RpmSet;
 use crate::scriptlet::ledger::{self, Entry};
-use crate::scriptlet::{Action, Done, Rule, Schedule, Settings};
+use crate::scriptlet::{Action, Done, Native, Rule, Schedule, Settings};
 use crate::tree::identity::{self, IdsLock};
 use crate::tree::path::TreePath;
-use crate::tree::{Kind, Meta, Node, Origin, Tree};
+use crate::tree::{Kind, Meta, Node, Origin, Tree, caches};
 
 /// Where the definition's users and groups stand.
 pub const ACCOUNTS: &str = "/usr/lib/sysusers.d/00-definition.conf";
@@ -65,7 +65,30 @@ impl Scriptlets<'_> {
         };
         Ok(self.schedule.apply(tree, accounts, settings)?)
     }
+
+    /// Whether the work was done that scriptlets were replaced by.
+    pub fn check_replaced(&self, made: &[caches::Report]) -> Result<(), ComposeError> {
+        for (native, command) in CACHES {
+            let report = made.iter().find(|report| report.command == command);
+            let why = report.and_then(|report| report.not_done);
+            if let (Some(why), Some(scriptlet)) = (why, self.schedule.asks_for(native)) {
+                return Err(ComposeError::NotReplaced {
+                    scriptlet,
+                    command,
+                    why,
+                });
+            }
+        }
+        Ok(())
+    }
 }
+
+/// The commands whose work on the finished tree [`caches::run_all`] does.
+const CACHES: [(Native, &str); 3] = [
+    (Native::Hwdb, caches::hwdb::COMMAND),
+    (Native::Catalog, caches::catalog::COMMAND),
+    (Native::Trust, caches::ca_trust::COMMAND),
+];
 
 /// Says what became of them, where there are any.
 pub fn tell(progress: &Progress, entries: &[Entry]) {

@@ -44,18 +44,29 @@ fn origin_name(set: &RpmSet) -> impl Fn(&Origin) -> String + '_ {
     }
 }
 
+/// A tree, and what was done on the way to it.
+pub struct Made {
+    pub tree: Tree,
+    /// Which files of the packages were installed.
+    pub states: States,
+    pub scriptlets: Done,
+    /// Caches made in place of scriptlets.
+    pub caches: Vec<caches::Report>,
+}
+
 /// Packages and definition, brought into the layout of ostree, with accounts and units.
-/// Numbers of users and groups are those of the lock, if there is one. With what became of the scriptlets.
+/// Numbers of users and groups are those of the lock, if there is one.
 pub fn make(
     plan: &Plan,
     set: &RpmSet,
     contents: &Contents,
     scriptlets: &Scriptlets<'_>,
-) -> Result<(Tree, Done), ComposeError> {
+) -> Result<Made, ComposeError> {
     let time = plan.image.released.epoch();
     let name = origin_name(set);
-    let (mut tree, done) = before_accounts(plan, set, contents, scriptlets)?;
-    identity::apply(&mut tree, time, scriptlets.ids)?;
+    let mut made = before_accounts(plan, set, contents, scriptlets)?;
+    let tree = &mut made.tree;
+    identity::apply(tree, time, scriptlets.ids)?;
     let names = |units: &[crate::definition::names::UnitName]| {
         units
             .iter()
@@ -68,10 +79,11 @@ pub fn make(
         mask: names(&plan.os.mask),
         default_target: plan.os.default_target.as_str().to_owned(),
     };
-    units::apply(&mut tree, &wishes, time)?;
-    caches::run_all(&mut tree, time)?;
-    layout::to_ostree(&mut tree, time, &name)?;
-    Ok((tree, done))
+    units::apply(tree, &wishes, time)?;
+    made.caches = caches::run_all(tree, time)?;
+    scriptlets.check_replaced(&made.caches)?;
+    layout::to_ostree(tree, time, &name)?;
+    Ok(made)
 }
 
 /// Everything that says which accounts there are: packages, what their scriptlets do, and definition, owners still by name.
@@ -80,7 +92,7 @@ pub fn before_accounts(
     set: &RpmSet,
     contents: &Contents,
     scriptlets: &Scriptlets<'_>,
-) -> Result<(Tree, Done), ComposeError> {
+) -> Result<Made, ComposeError> {
     let time = plan.image.released.epoch();
     let name = origin_name(set);
     let options = merge::Options {
@@ -99,11 +111,16 @@ pub fn before_accounts(
     lay_over(plan, &mut tree, time)?;
     rpm_database(plan, set, &states, &mut tree, time)?;
     identity::provided::put(&mut tree, set, time).map_err(identity::IdentityError::from)?;
-    Ok((tree, done))
+    Ok(Made {
+        tree,
+        states,
+        scriptlets: done,
+        caches: Vec::new(),
+    })
 }
 
 /// Which files of packages are installed.
-pub fn filter(plan: &Plan) -> Filter<'_> {
+fn filter(plan: &Plan) -> Filter<'_> {
     Filter {
         exclude_docs: plan.rpms.exclude_docs,
         languages: &plan.rpms.languages,

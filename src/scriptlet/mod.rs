@@ -20,5 +20,6 @@ mod testing;
 
 pub use collect::{CollectError, Condition, Kind, Scriptlet, of_package};
 pub use error::ScriptletError;
+pub use replaced::Native;
 pub use run::{Done, Settings};
 pub use schedule::{Action, Decision, Planned, Rule, Schedule};

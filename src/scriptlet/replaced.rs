@@ -62,6 +62,20 @@ struct Arguments<'a> {
 
 const ACCOUNTS: &str = "users and groups are made in the tree as by sysusers.d, with fixed numbers";
 
+/// They change how a verb is carried out, not what is left once it was.
+const SYSTEMCTL_FLAGS: &[&str] = &[
+    "--no-reload",
+    "--quiet",
+    "-q",
+    "--global",
+    "--user",
+    "--system",
+    "--no-block",
+    "--force",
+    "--no-pager",
+    "--now",
+];
+
 const TABLE: &[Row] = &[
     Row {
         programs: &["ldconfig"],
@@ -70,21 +84,9 @@ const TABLE: &[Row] = &[
     },
     Row {
         programs: &["systemctl"],
-        effect: |arguments| {
-            let flags = [
-                "--no-reload",
-                "--quiet",
-                "-q",
-                "--global",
-                "--user",
-                "--system",
-                "--no-block",
-                "--now",
-            ];
-            match arguments.verb(&flags)? {
-                "preset" | "preset-all" => Some(Effect::Native(Native::Units)),
-                _ => None,
-            }
+        effect: |arguments| match arguments.verb(SYSTEMCTL_FLAGS)? {
+            "preset" | "preset-all" => Some(Effect::Native(Native::Units)),
+            _ => None,
         },
         reason: "all units are enabled and disabled by presets in the finished tree",
     },
@@ -99,17 +101,6 @@ const TABLE: &[Row] = &[
     Row {
         programs: &["systemctl"],
         effect: |arguments| {
-            let flags = [
-                "--no-reload",
-                "--quiet",
-                "-q",
-                "--global",
-                "--user",
-                "--system",
-                "--no-block",
-                "--force",
-                "--no-pager",
-            ];
             let running = [
                 "daemon-reload",
                 "daemon-reexec",
@@ -133,7 +124,7 @@ const TABLE: &[Row] = &[
                 "isolate",
             ];
             running
-                .contains(&arguments.verb(&flags)?)
+                .contains(&arguments.verb(SYSTEMCTL_FLAGS)?)
                 .then_some(Effect::Nothing)
         },
         reason: "no system is running while an image is composed",

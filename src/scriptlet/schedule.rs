@@ -206,13 +206,16 @@ impl<'a> Schedule<'a> {
         running.map(|(event, _)| (event, &self.scriptlets[event.package][event.scriptlet]))
     }
 
-    /// Work on the finished tree that replaced scriptlets ask for.
-    pub fn natives(&self) -> BTreeSet<Native> {
-        let effects = self.effects().filter_map(|effect| match effect {
-            Effect::Native(native) => Some(*native),
-            _ => None,
-        });
-        effects.collect()
+    /// The first scriptlet, as rules name it, in whose place `native` works on the finished tree.
+    pub fn asks_for(&self, native: Native) -> Option<String> {
+        let mut events = self.events();
+        let (event, _) = events.find(|(_, decision)| match decision {
+            Decision::Replace(replaced) => replaced
+                .iter()
+                .any(|replacement| replacement.effect == Effect::Native(native)),
+            _ => false,
+        })?;
+        Some(self.name(event))
     }
 
     /// Lines of sysusers.d(5) that replaced scriptlets ask for, each once.

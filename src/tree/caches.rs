@@ -30,6 +30,8 @@ pub struct Report {
     pub written: Vec<TreePath>,
     /// What the command would have warned of.
     pub remarks: Vec<String>,
+    /// Why its work is not done, where it is not.
+    pub not_done: Option<&'static str>,
 }
 
 /// A cache cannot be made.

@@ -7,7 +7,7 @@ use super::booted::{Booted, booted};
 use super::path::TreePath;
 use super::{Kind, Node, Origin, Tree, capability};
 use crate::formats::rpm::tag::{fileflag, verifyflag};
-use crate::rpmset::{FileEntry, RpmSet};
+use crate::rpmset::{FileEntry, FileState, RpmSet, States};
 
 /// A path that is not as its package has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,14 +22,6 @@ pub struct Difference {
     pub reason: String,
 }
 
-/// What is known beside the tree.
-pub struct Context<'a> {
-    /// Whether RPM installed the file: number of the package, number in its list.
-    pub installed: &'a dyn Fn(usize, usize) -> bool,
-    /// The definition's rules for paths, with their reasons.
-    pub rules: &'a [(TreePath, String)],
-}
-
 /// The differences cannot be found.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum VerifyError {
@@ -38,17 +30,22 @@ pub enum VerifyError {
     Content { path: TreePath, source: io::Error },
 }
 
-/// Compares every installed file of `set` with `tree`, in ostree's layout, as it is once booted. In the order of
-/// packages and their file lists.
+/// Compares every file of `set` that `states` calls installed with `tree`, in ostree's layout, as it is once booted.
+/// `rules` are the definition's for paths, with their reasons. In the order of packages and their file lists.
 ///
 /// # Errors
 /// Where contents cannot be read.
-pub fn differences(set: &RpmSet, tree: &Tree, context: &Context<'_>) -> Result<Vec<Difference>, VerifyError> {
+pub fn differences(
+    set: &RpmSet,
+    states: &States,
+    tree: &Tree,
+    rules: &[(TreePath, String)],
+) -> Result<Vec<Difference>, VerifyError> {
     let booted = booted(tree);
     let mut found = Vec::new();
-    for (number, package) in set.packages().iter().enumerate() {
-        for (index, file) in package.files.iter().enumerate() {
-            if !(context.installed)(number, index) {
+    for (package, states) in set.packages().iter().zip(states) {
+        for (file, state) in package.files.iter().zip(states) {
+            if *state != FileState::Normal {
                 continue;
             }
             let place = booted.place(&file.path).unwrap_or_else(|| file.path.clone());
@@ -60,7 +57,7 @@ pub fn differences(set: &RpmSet, tree: &Tree, context: &Context<'_>) -> Result<V
             found.extend(code.map(|code| Difference {
                 path: file.path.clone(),
                 package: package.nevra.to_string(),
-                reason: reason(&booted, &place, node, file, &code, context),
+                reason: reason(&booted, &place, node, file, &code, rules),
                 code,
                 mark: mark(file),
             }));
@@ -177,7 +174,7 @@ fn reason(
     node: Option<&Node>,
     file: &FileEntry,
     code: &str,
-    context: &Context<'_>,
+    rules: &[(TreePath, String)],
 ) -> String {
     if let Some((_, reason)) = REWRITTEN
         .iter()
@@ -185,7 +182,7 @@ fn reason(
     {
         return (*reason).to_owned();
     }
-    if let Some((path, reason)) = context.rules.iter().find(|(path, _)| file.path.starts_with(path)) {
+    if let Some((path, reason)) = rules.iter().find(|(path, _)| file.path.starts_with(path)) {
         return format!("the definition's rule for `{path}`: {reason}");
     }
     let Some(node) = node else {

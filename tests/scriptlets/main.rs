@@ -281,3 +281,34 @@ fn exceptions_that_are_not_needed_are_refused() {
         "{text}"
     );
 }
+
+#[test]
+fn a_command_is_not_called_replaced_where_its_work_was_not_done() {
+    let sections = "%package -n trusting\nSummary: s\n%description -n trusting\nd\n%post -n trusting\n\
+                    update-ca-trust extract\n%files -n trusting\n%attr(0755,root,root) /usr/bin/update-ca-trust\n\
+                    %install\nmkdir -p %{buildroot}/usr/bin\n\
+                    printf '#!/bin/sh\\necho trusted >/usr/share/trusted\\n' >%{buildroot}/usr/bin/update-ca-trust\n";
+    let Some(bench) = Bench::new(sections, &["trusting"], "") else {
+        return;
+    };
+    let refused = bench.build("out", &[]);
+    let text = said(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("`trusting:post` runs `update-ca-trust`, whose work the composer could not do"),
+        "{text}"
+    );
+    assert!(fs::read_dir(bench.path("out")).unwrap().next().is_none());
+
+    // The way out that the message names.
+    let mut definition = fs::read_to_string(bench.path("image.toml")).unwrap();
+    definition.push_str(
+        "[[rpms.scriptlets]]\nscriptlet = \"trusting:post\"\naction = \"run\"\nreason = \"a script of its own\"\n",
+    );
+    fs::write(bench.path("image.toml"), definition).unwrap();
+    let built = bench.build("out", &[]);
+    assert!(built.status.success(), "{}", said(&built));
+    let image = output_directory(&bench.path("out"));
+    let text = fs::read_to_string(image.join("manifest.json")).unwrap();
+    assert!(text.contains("/usr/share/trusted"), "{text}");
+}

@@ -10,7 +10,7 @@ use crate::formats::p11kit::{self, Entry, Hashed, Object, Place, Purpose, Store}
 use crate::tree::path::TreePath;
 use crate::tree::{Kind, Meta, Node, Origin, Tree};
 
-const COMMAND: &str = "update-ca-trust";
+pub const COMMAND: &str = "update-ca-trust";
 const ORIGIN: &str = "certificates that the system trusts";
 /// Directories of sources, as p11-kit is built to read them.
 const SOURCES: [&str; 2] = ["/etc/pki/ca-trust/source", "/usr/share/pki/ca-trust-source"];
@@ -39,10 +39,12 @@ pub fn run(tree: &mut Tree, time: i64) -> Result<Option<Report>, CacheError> {
         command: COMMAND,
         written: Vec::new(),
         remarks: Vec::new(),
+        not_done: None,
     };
     legacy(tree, time, &mut report)?;
     let Some(store) = load(tree, &mut report)? else {
-        return Ok(None);
+        report.not_done = Some("there is no certificate in the tree");
+        return Ok(Some(report));
     };
 
     let servers = store.anchors(Purpose::ServerAuth);
@@ -73,12 +75,11 @@ pub fn run(tree: &mut Tree, time: i64) -> Result<Option<Report>, CacheError> {
             .filter(|link| names(&format!("directory-hash/{link}")));
         hashed(tree, &servers, links, names(OPENSSL_DIRECTORY), time, &mut report)?;
     }
-    // A script that names nothing is not the one whose work this is.
-    let done = report
-        .written
-        .iter()
-        .any(|path| path.starts_with(&TreePath::literal(EXTRACTED)));
-    Ok(done.then_some(report))
+    let extracted = TreePath::literal(EXTRACTED);
+    if !report.written.iter().any(|path| path.starts_with(&extracted)) {
+        report.not_done = Some("the tree's own script names no bundle that the composer can make");
+    }
+    Ok(Some(report))
 }
 
 fn below(directory: &'static str, path: &str) -> TreePath {

@@ -10,7 +10,7 @@ use crate::formats::catalog::{self, Source};
 use crate::tree::path::TreePath;
 use crate::tree::{Kind, Tree};
 
-const COMMAND: &str = "journalctl --update-catalog";
+pub const COMMAND: &str = "journalctl --update-catalog";
 const DIRECTORIES: [&str; 2] = ["/usr/local/lib/systemd/catalog", "/usr/lib/systemd/catalog"];
 const PLACE: &str = "/var/lib/systemd/catalog/database";
 const UNIT: &[u8] = b"systemd-journal-catalog-update.service";
@@ -33,6 +33,7 @@ pub fn run(tree: &mut Tree, time: i64) -> Result<Option<Report>, CacheError> {
         command: COMMAND,
         written: Vec::new(),
         remarks: Vec::new(),
+        not_done: None,
     };
     if unit_starts(tree) {
         return Ok(Some(report));

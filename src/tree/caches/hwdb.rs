@@ -9,7 +9,7 @@ use crate::formats::hwdb::{self, Source};
 use crate::tree::path::TreePath;
 use crate::tree::{Node, Tree};
 
-const COMMAND: &str = "systemd-hwdb update";
+pub const COMMAND: &str = "systemd-hwdb update";
 const DIRECTORIES: [&str; 2] = ["/etc/udev/hwdb.d", "/usr/lib/udev/hwdb.d"];
 const PLACE: &str = "/usr/lib/udev/hwdb.bin";
 /// Its name ends in systemd's version: `libsystemd-shared-257.13-1.so`.
@@ -54,6 +54,7 @@ pub fn run(tree: &mut Tree, time: i64) -> Result<Option<Report>, CacheError> {
         remarks: remarks
             .map(|remark| format!("{}:{}: {}", remark.file, remark.line, remark.what))
             .collect(),
+        not_done: None,
     }))
 }
 
