@@ -15,6 +15,7 @@ pub mod path;
 pub mod report;
 pub mod rpmset;
 pub mod scriptlet;
+pub mod signing;
 pub mod store;
 mod sys;
 #[cfg(test)]

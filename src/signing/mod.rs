@@ -1,0 +1,36 @@
+//! What signs: keys in files or on tokens, the certificates that vouch for them, and the checks
+//! that both are fit for it.
+
+mod credential;
+mod error;
+mod pem_key;
+mod read;
+
+pub use credential::{Credential, check_usage};
+pub use error::SigningError;
+pub use pem_key::PemKey;
+pub use read::{KeySource, Opened, certificates, open_signer};
+
+pub use crate::formats::x509::{Algorithm, Certificate, PublicKey, Scheme, Usage};
+
+/// What signs: a PEM key, a token, or an answer that came from elsewhere.
+pub trait Signer: Send + Sync {
+    /// How it signs.
+    fn scheme(&self) -> Scheme {
+        self.public_key().scheme()
+    }
+
+    /// The key that its signatures are checked with.
+    fn public_key(&self) -> &PublicKey;
+
+    /// Signs `message`, which it hashes by itself. RSA: as many bytes as the modulus, big-endian;
+    /// ECDSA: DER; Ed25519: 64 bytes. The same message gives the same signature, but for tokens
+    /// that draw ECDSA's nonce at random.
+    ///
+    /// # Errors
+    /// Where the key, or what holds it, refuses.
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError>;
+}
+
+#[cfg(test)]
+mod tests;

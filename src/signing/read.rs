@@ -1,0 +1,151 @@
+//! Keys and certificates from files.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::{Certificate, PemKey, Signer, SigningError};
+use crate::formats::pem::{self, Block};
+
+/// The largest file of keys or certificates that is read.
+const LARGEST: u64 = 1 << 20;
+
+/// Where a private key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A PEM file.
+    File(PathBuf),
+}
+
+/// A key that is ready to sign.
+pub struct Opened {
+    pub signer: Box<dyn Signer>,
+    /// What people should know of how the key is kept.
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Opens the key at `source`.
+///
+/// # Errors
+/// Where there is none, or it cannot sign.
+pub fn open_signer(source: &KeySource) -> Result<Opened, SigningError> {
+    match source {
+        KeySource::File(path) => key_file(path),
+    }
+}
+
+fn key_file(path: &Path) -> Result<Opened, SigningError> {
+    let (bytes, mode) = read(path)?;
+    let found = |found: &str| SigningError::NoKey {
+        path: path.to_owned(),
+        found: found.to_owned(),
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|_| found("it is not PEM text"))?;
+    let blocks = blocks(path, text)?;
+    let is_key = |block: &&Block| block.label.ends_with("PRIVATE KEY");
+    let mut keys = blocks.iter().filter(is_key);
+    let Some(block) = keys.next() else {
+        let labels: Vec<_> = blocks.iter().map(|block| format!("`{}`", block.label)).collect();
+        return Err(match labels[..] {
+            [] => found("it holds no PEM block"),
+            _ => found(&format!("it holds {}", labels.join(", "))),
+        });
+    };
+    if keys.next().is_some() {
+        return Err(SigningError::ManyKeys {
+            path: path.to_owned(),
+        });
+    }
+    if block.encrypted || block.label == "ENCRYPTED PRIVATE KEY" {
+        return Err(SigningError::Encrypted {
+            path: path.to_owned(),
+        });
+    }
+    let key = PemKey::from_block(block).map_err(|why| SigningError::UnusableKey {
+        path: path.to_owned(),
+        why,
+    })?;
+    let mut warnings = Vec::new();
+    if mode & 0o004 != 0 {
+        warnings.push(format!(
+            "{}: everyone on this machine may read this private key (mode {:04o}): `chmod 600` it, and replace it if others could",
+            path.display(),
+            mode & 0o7777
+        ));
+    }
+    Ok(Opened {
+        signer: Box::new(key),
+        warnings,
+    })
+}
+
+/// The certificates in the file `path`, PEM or DER, in order; at least one.
+///
+/// # Errors
+/// Where it holds none, or one that cannot be read.
+pub fn certificates(path: &Path) -> Result<Vec<Certificate>, SigningError> {
+    let (bytes, _) = read(path)?;
+    let parse = |der: &[u8]| {
+        Certificate::from_der(der).map_err(|source| SigningError::Certificate {
+            path: path.to_owned(),
+            source,
+        })
+    };
+    if !pem::is_pem(&bytes) {
+        return Ok(vec![parse(&bytes)?]);
+    }
+    let none = || SigningError::NoCertificate {
+        path: path.to_owned(),
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|_| none())?;
+    let blocks = blocks(path, text)?;
+    let labels = ["CERTIFICATE", "X509 CERTIFICATE"];
+    let blocks = blocks
+        .iter()
+        .filter(|block| labels.contains(&block.label.as_str()));
+    let certificates = blocks
+        .map(|block| parse(&block.bytes))
+        .collect::<Result<Vec<_>, _>>()?;
+    if certificates.is_empty() {
+        return Err(none());
+    }
+    Ok(certificates)
+}
+
+fn blocks(path: &Path, text: &str) -> Result<Vec<Block>, SigningError> {
+    pem::blocks(text).map_err(|source| SigningError::Pem {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The bytes of a file and its mode.
+fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), SigningError> {
+    let failed = |source| SigningError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(1 << 16));
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(SigningError::TooLarge {
+            path: path.to_owned(),
+            limit: LARGEST,
+        });
+    }
+    Ok((bytes, mode))
+}
