@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod cpio;
 pub mod elf;
 pub mod erofs;
+pub mod ext4;
 pub mod fat;
 mod fat_mend;
 mod fat_volume;
