@@ -15,6 +15,8 @@
 //!
 //! Specification: `Documentation/filesystems/ext4/` of Linux; the resize inode is described by e2fsprogs alone.
 
+#![expect(clippy::single_range_in_vec_init, reason = "sets of runs of blocks")]
+
 mod checksum;
 mod content;
 mod error;
