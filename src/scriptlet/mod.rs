@@ -22,4 +22,4 @@ pub use collect::{CollectError, Condition, Kind, Scriptlet, of_package};
 pub use error::ScriptletError;
 pub use replaced::Native;
 pub use run::{Done, Settings};
-pub use schedule::{Action, Decision, Planned, Rule, Schedule};
+pub use schedule::{Action, Decision, Planned, Rule, Schedule, alone};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::collect::{Scriptlet, of_package};
+use super::collect::{Kind, Scriptlet, of_package};
 use super::error::ScriptletError;
 use super::events::{self, Event, Step};
 use super::ledger::{Entry, Outcome, Replaced};
@@ -118,7 +118,7 @@ impl<'a> Schedule<'a> {
                 rules[number].reason
             )));
         }
-        let body = self.text(event.package, scriptlet)?;
+        let body = text(&self.packages[event.package], scriptlet)?;
         let verdict = judge(scriptlet, body.as_deref(), &event.arguments);
         let run = |reason, may_fail| {
             Ok(Decision::Run {
@@ -140,26 +140,6 @@ impl<'a> Schedule<'a> {
             (_, Verdict::Replace(replaced)) => Ok(Decision::Replace(replaced)),
             (_, Verdict::Skip(reason)) => Ok(Decision::Skip(reason.to_owned())),
         }
-    }
-
-    /// The text of a scriptlet with what RPM fills in before it runs.
-    fn text(&self, package: usize, scriptlet: &Scriptlet) -> Result<Option<Vec<u8>>, ScriptletError> {
-        let Some(body) = &scriptlet.body else {
-            return Ok(None);
-        };
-        let package = &self.packages[package];
-        let mut body = body.clone();
-        if scriptlet.expands_macros() {
-            body = macros::Macros::standard().expand(&body);
-        }
-        if scriptlet.is_query_format() {
-            body = macros::query_format(package, &body).map_err(|what| ScriptletError::QueryFormat {
-                package: package.nevra.to_string(),
-                scriptlet: scriptlet.name(),
-                what,
-            })?;
-        }
-        Ok(Some(body))
     }
 
     /// Every rule must name something, and be needed.
@@ -276,6 +256,42 @@ impl<'a> Schedule<'a> {
             changes: Vec::new(),
         }
     }
+}
+
+/// What becomes of `scriptlet` of `package` where nothing is known of the other packages of a set: it is looked at with the
+/// arguments of a first installation. Nothing where an installation never runs it.
+///
+/// # Errors
+/// A query format that is not understood.
+pub fn alone(package: &Package, scriptlet: &Scriptlet) -> Result<Option<Verdict>, ScriptletError> {
+    if !scriptlet.kind.runs_at_installation() {
+        return Ok(None);
+    }
+    let arguments: &[u32] = match scriptlet.kind {
+        Kind::TriggerPrein | Kind::TriggerIn | Kind::FileTriggerIn => &[1, 1],
+        _ => &[1],
+    };
+    let body = text(package, scriptlet)?;
+    Ok(Some(judge(scriptlet, body.as_deref(), arguments)))
+}
+
+/// The text of a scriptlet with what RPM fills in before it runs.
+fn text(package: &Package, scriptlet: &Scriptlet) -> Result<Option<Vec<u8>>, ScriptletError> {
+    let Some(body) = &scriptlet.body else {
+        return Ok(None);
+    };
+    let mut body = body.clone();
+    if scriptlet.expands_macros() {
+        body = macros::Macros::standard().expand(&body);
+    }
+    if scriptlet.is_query_format() {
+        body = macros::query_format(package, &body).map_err(|what| ScriptletError::QueryFormat {
+            package: package.nevra.to_string(),
+            scriptlet: scriptlet.name(),
+            what,
+        })?;
+    }
+    Ok(Some(body))
 }
 
 #[cfg(test)]

@@ -310,6 +310,50 @@ fn scriptlets_are_those_of_the_header() {
     assert!(bodies > 20, "{bodies}");
 }
 
+#[test]
+fn scriptlets_are_told_with_what_a_build_does_about_them() {
+    let Some(real) = real_rpms() else { return };
+    let of = |name: &str| {
+        let path = real.join("distro").join(name);
+        let (code, value) = shown("scriptlets", &path);
+        assert_eq!(code, Some(0));
+        (path, value["scriptlets"].as_array().unwrap().clone())
+    };
+    let said = |scriptlets: &[Value]| -> Vec<String> {
+        let said = |it: &Value| {
+            let text = |key: &str| it[key].as_str().unwrap().to_owned();
+            format!("{} {}: {}", text("name"), text("outcome"), text("reason"))
+        };
+        scriptlets.iter().map(said).collect()
+    };
+    let (zlib, scriptlets) = of("zlib-1.2.7-17.el7.x86_64.rpm");
+    let replaced = "replaced: every command in it is replaced";
+    let later = "skipped: it belongs to updates, removals or verification";
+    assert_eq!(
+        said(&scriptlets),
+        [format!("post {replaced}"), format!("postun {later}")]
+    );
+    assert_eq!(
+        scriptlets[0]["replaced"],
+        json!([{ "command": "/sbin/ldconfig", "reason": "ld.so.cache is made from the finished tree" }])
+    );
+    assert_eq!(scriptlets[1]["replaced"], Value::Null);
+    let output = hullwright("scriptlets", &[&zlib]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let expected = "%post -p /sbin/ldconfig\n# replaced: every command in it is replaced\n\
+                    #   /sbin/ldconfig: ld.so.cache is made from the finished tree\n    (the program alone)\n";
+    assert!(text.contains(expected), "{text}");
+
+    let directory = fs::read_dir(real.join("distro")).unwrap();
+    let mut names = directory.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let keyd = names.find(|name| name.starts_with("keyd-")).unwrap();
+    let (_, scriptlets) = of(&keyd);
+    assert!(
+        said(&scriptlets).contains(&"post run: `systemctl enable keyd.service` is not replaced".to_owned()),
+        "{scriptlets:?}"
+    );
+}
+
 /// A package that tries to command a terminal.
 fn hostile(place: &Path) -> PathBuf {
     use hullwright::formats::rpm::tag;
