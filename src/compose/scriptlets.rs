@@ -66,6 +66,14 @@ impl Scriptlets<'_> {
         Ok(self.schedule.apply(tree, accounts, settings)?)
     }
 
+    /// The caches that are made in place of scriptlets alone.
+    pub fn asked(&self) -> caches::Asked<'_> {
+        caches::Asked {
+            mime: self.schedule.asks_for(Native::Mime).is_some(),
+            icon_themes: self.schedule.icon_themes(),
+        }
+    }
+
     /// Whether the work was done that scriptlets were replaced by.
     pub fn check_replaced(&self, made: &[caches::Report]) -> Result<(), ComposeError> {
         for (native, command) in CACHES {
@@ -84,10 +92,11 @@ impl Scriptlets<'_> {
 }
 
 /// The commands whose work on the finished tree [`caches::run_all`] does.
-const CACHES: [(Native, &str); 3] = [
+const CACHES: [(Native, &str); 4] = [
     (Native::Hwdb, caches::hwdb::COMMAND),
     (Native::Catalog, caches::catalog::COMMAND),
     (Native::Trust, caches::ca_trust::COMMAND),
+    (Native::Mime, caches::mime::COMMAND),
 ];
 
 /// Says what became of them, where there are any.

@@ -80,7 +80,7 @@ pub fn make(
         default_target: plan.os.default_target.as_str().to_owned(),
     };
     units::apply(tree, &wishes, time)?;
-    made.caches = caches::run_all(tree, time)?;
+    made.caches = caches::run_all(tree, time, &scriptlets.asked())?;
     scriptlets.check_replaced(&made.caches)?;
     layout::to_ostree(tree, time, &name)?;
     Ok(made)

@@ -9,6 +9,7 @@ use super::ledger::{Entry, Outcome, Replaced};
 use super::replaced::{Effect, Native, Replacement, Verdict, judge};
 use super::{macros, order};
 use crate::rpmset::Package;
+use crate::tree::caches::icons::Theme;
 
 /// What the definition says of one scriptlet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,6 +197,15 @@ impl<'a> Schedule<'a> {
             _ => false,
         })?;
         Some(self.name(event))
+    }
+
+    /// Icon themes whose index replaced scriptlets ask for.
+    pub fn icon_themes(&self) -> BTreeSet<&Theme> {
+        let effects = self.effects().filter_map(|effect| match effect {
+            Effect::Icons(theme) => Some(theme),
+            _ => None,
+        });
+        effects.collect()
     }
 
     /// Lines of sysusers.d(5) that replaced scriptlets ask for, each once.

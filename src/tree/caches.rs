@@ -6,14 +6,18 @@
 pub mod ca_trust;
 pub mod catalog;
 pub mod hwdb;
+pub mod icons;
+pub mod mime;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::path::TreePath;
 use super::{FileData, Kind, Meta, Node, Origin, Tree, TreeError};
 use crate::formats::catalog::CatalogError;
 use crate::formats::hwdb::HwdbError;
+use crate::formats::icon_cache::IconCacheError;
+use crate::formats::mime::MimeError;
 use crate::formats::p11kit::TrustError;
 
 /// Inputs above this size are refused: the largest real one, a list of all PCI devices, has 4 MB.
@@ -64,20 +68,46 @@ pub enum CacheError {
     #[error("the certificate `{label}` has a name that no file can have")]
     #[diagnostic(help("drop the file that holds it with `[[paths]]`"))]
     CertificateName { label: String },
+    #[error("the database of MIME types cannot be made: {0}")]
+    #[diagnostic(help(
+        "mend the file, or drop it with `[[paths]]`; or let `update-mime-database` itself run: `[[rpms.scriptlets]]` with \
+         `action = \"run\"` for each scriptlet that calls it"
+    ))]
+    Mime(#[from] MimeError),
+    #[error("the icon theme `{theme}` cannot be indexed: {source}")]
+    #[diagnostic(help(
+        "drop what it names with `[[paths]]`; or let `gtk-update-icon-cache` itself run: `[[rpms.scriptlets]]` with \
+         `action = \"run\"` for each scriptlet that calls it"
+    ))]
+    Icons { theme: TreePath, source: IconCacheError },
     #[error(transparent)]
     Tree(#[from] TreeError),
 }
 
-/// Makes every cache that `tree` has the means for. Paths are still as packages name them (`/etc`, not `/usr/etc`);
-/// what is made is dated `time`.
+/// What is made only where a scriptlet would have made it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// The database of MIME types.
+    pub mime: bool,
+    pub icon_themes: BTreeSet<&'a icons::Theme>,
+}
+
+/// Makes every cache that `tree` has the means for, and what is `asked` for. Paths are still as packages name them (`/etc`,
+/// not `/usr/etc`); what is made is dated `time`.
 ///
 /// # Errors
 /// The first input that cannot be taken.
-pub fn run_all(tree: &mut Tree, time: i64) -> Result<Vec<Report>, CacheError> {
+pub fn run_all(tree: &mut Tree, time: i64, asked: &Asked<'_>) -> Result<Vec<Report>, CacheError> {
     let steps = [hwdb::run, catalog::run, ca_trust::run];
     let mut reports = Vec::new();
     for step in steps {
         reports.extend(step(tree, time)?);
+    }
+    if asked.mime {
+        reports.extend(mime::run(tree, time)?);
+    }
+    for theme in &asked.icon_themes {
+        reports.extend(icons::run(tree, theme, time)?);
     }
     Ok(reports)
 }
@@ -225,7 +255,16 @@ mod tests {
     #[test]
     fn nothing_is_made_where_nothing_is_there() {
         let mut empty = tree(&[("/usr/bin/sh", b"")]);
-        assert_eq!(run_all(&mut empty, 9).unwrap(), []);
+        let theme = icons::Theme {
+            program: "gtk-update-icon-cache".to_owned(),
+            path: TreePath::literal("/usr/share/icons/hicolor"),
+            without_index: true,
+        };
+        let asked = Asked {
+            mime: true,
+            icon_themes: BTreeSet::from([&theme]),
+        };
+        assert_eq!(run_all(&mut empty, 9, &asked).unwrap(), []);
         assert_eq!(empty.walk().count(), 4);
     }
 }

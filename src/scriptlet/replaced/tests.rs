@@ -25,13 +25,17 @@ fn effects(verdict: &Verdict) -> Vec<String> {
         Effect::Nothing => Vec::new(),
         Effect::Native(native) => vec![format!("{native:?}")],
         Effect::Accounts(lines) => lines.clone(),
+        Effect::Icons(theme) => vec![format!(
+            "{} {} {}",
+            theme.program, theme.path, theme.without_index
+        )],
     });
     effects.collect()
 }
 
 #[test]
 fn what_macros_of_distributions_leave_in_scriptlets_is_replaced() {
-    let cases: [(&str, &[&str]); 19] = [
+    let cases: [(&str, &[&str]); 23] = [
         // %systemd_post
         (
             "if [ $1 -eq 1 ] && [ -x \"/usr/lib/systemd/systemd-update-helper\" ]; then\n    # Initial installation\n    \
@@ -101,6 +105,21 @@ fn what_macros_of_distributions_leave_in_scriptlets_is_replaced() {
             "/bin/touch --no-create /usr/share/icons/hicolor &>/dev/null || :\nupdate-ca-trust",
             &["Trust"],
         ),
+        // shared-mime-info, hicolor-icon-theme, and what packages had before file triggers.
+        ("update-mime-database -n /usr/share/mime &> /dev/null", &["Mime"]),
+        (
+            "gtk-update-icon-cache --force /usr/share/icons/hicolor &>/dev/null || :",
+            &["gtk-update-icon-cache /usr/share/icons/hicolor false"],
+        ),
+        (
+            "touch --no-create /usr/share/icons/hicolor\nif [ -x /usr/bin/gtk-update-icon-cache ]; then\n  \
+             gtk-update-icon-cache -qtf /usr/share/icons/hicolor/\nfi",
+            &["gtk-update-icon-cache /usr/share/icons/hicolor true"],
+        ),
+        (
+            "/usr/bin/gtk4-update-icon-cache -f -q /usr/share/icons/Adwaita &>/dev/null || :",
+            &["gtk4-update-icon-cache /usr/share/icons/Adwaita false"],
+        ),
     ];
     for (text, expected) in cases {
         assert_eq!(effects(&shell(text)), expected, "{text}");
@@ -121,8 +140,16 @@ fn what_does_nothing_is_skipped_and_the_rest_runs() {
     let cases = [
         ("fc-cache -f", "`fc-cache -f` is not replaced"),
         (
-            "update-mime-database -n /usr/share/mime",
-            "`update-mime-database -n /usr/share/mime` is not replaced",
+            "update-mime-database /usr/local/share/mime",
+            "`update-mime-database /usr/local/share/mime` is not replaced",
+        ),
+        (
+            "gtk-update-icon-cache --include-image-data /usr/share/icons/hicolor",
+            "`gtk-update-icon-cache --include-image-data /usr/share/icons/hicolor` is not replaced",
+        ),
+        (
+            "gtk-update-icon-cache -f /usr/share/icons/..",
+            "`gtk-update-icon-cache -f /usr/share/icons/..` is not replaced",
         ),
         (
             "systemctl enable x.service",
