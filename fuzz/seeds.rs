@@ -251,6 +251,14 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
             b"{\"packages\": {\"a\": {\"evra\": \"1:2-3.noarch\"}, \"b\": {\"evr\": \"1-1\"}}}".to_vec(),
             b"bash-0:5.2-1.x86_64 # shell\n2:zlib-1.3-1.i686\n".to_vec(),
         ],
+        "mime_types" => vec![
+            b"<mime-info xmlns='http://www.freedesktop.org/standards/shared-mime-info'><mime-type type='a/b'>\
+              <comment xml:lang='de'>&#65;&amp;</comment><glob pattern='*.b' weight='9'/><alias type='a/c'/>\
+              <magic priority='7'><match type='string' offset='0:9' value='\\0a' mask='0xff'><match type='big16' \
+              offset='1' value='0x12'/></match></magic><treemagic><treematch path='x' type='file'/></treemagic>\
+              <root-XML namespaceURI='u' localName='l'/><icon name='i'/></mime-type></mime-info>"
+                .to_vec(),
+        ],
         "account_files" => vec![
             b"u! a 5:users \"A b\" / -\ng b -\nm a b\nr - 1-5\n".to_vec(),
             b"root:x:0:0:root:/root:/bin/sh\n".to_vec(),

@@ -17,7 +17,7 @@ use hullwright::formats::pe::Image;
 use hullwright::formats::rpm::payload::{Archive, Compression, PayloadError};
 use hullwright::formats::rpm::tag::{self, signature};
 use hullwright::formats::rpm::{Header, Limits, read_preamble};
-use hullwright::formats::{erofs, file_contexts, kconfig, kmodindex, vhd};
+use hullwright::formats::{erofs, file_contexts, kconfig, kmodindex, mime, vhd};
 use hullwright::rpmset::closure;
 use hullwright::rpmset::repo;
 use hullwright::rpmset::signature::{Keyring, Policy, verify, verify_detached};
@@ -51,6 +51,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("repository", repository),
     ("package_lists", package_lists),
     ("account_files", account_files),
+    ("mime_types", mime_types),
 ];
 
 /// More bytes than this are not taken out of a decompressor or a volume.
@@ -465,6 +466,14 @@ fn repository(data: &[u8]) {
 
 fn package_lists(data: &[u8]) {
     let _ = Source::recognise(&file("list", data));
+}
+
+fn mime_types(data: &[u8]) {
+    let source = mime::Source {
+        name: "types.xml",
+        bytes: data,
+    };
+    let _ = mime::compile(&[source], "2.4");
 }
 
 fn account_files(data: &[u8]) {

@@ -1,5 +1,8 @@
-//! The tree as a machine that runs it has it: `/etc` from `/usr/etc`, and what systemd-tmpfiles makes of tmpfiles.d(5) at
-//! boot. Contents of `/run` and the like that programs write later are not known here.
+//! The tree as a machine that runs it has it: `/etc` from `/usr/etc`, what systemd-tmpfiles makes of tmpfiles.d(5) at
+//! boot, directories of services, the machine's own id, and where the boot partition is mounted. Contents of `/run` and the
+//! like that programs write later are not known here.
+
+mod services;
 
 use std::collections::BTreeMap;
 
@@ -10,8 +13,8 @@ use super::{Children, Kind, Meta, Node, Origin, Tree};
 #[derive(Debug)]
 pub struct Booted {
     pub tree: Tree,
-    /// Paths that a line of tmpfiles.d made or changed, with the line's file.
-    pub touched: BTreeMap<TreePath, TreePath>,
+    /// Paths that a boot makes or changes: how, in words.
+    pub touched: BTreeMap<TreePath, String>,
 }
 
 const TMPFILES: Origin = Origin::Composer("made at boot by tmpfiles.d");
@@ -63,8 +66,22 @@ pub fn booted(tree: &Tree) -> Booted {
     for line in adjusting {
         booted.adjust(&line);
     }
+    for directory in services::directories(&booted.tree) {
+        booted.give(&directory);
+    }
+    booted.name_machine();
+    booted.mount_esp();
     booted
 }
+
+/// What mounts the EFI system partition where fstab(5) says nothing of it.
+const MOUNTER: &str = "/usr/lib/systemd/system-generators/systemd-gpt-auto-generator";
+/// Where it mounts it: at the first of these that there is.
+const ESP_PLACES: [&str; 2] = ["/efi", "/boot"];
+/// With its own umask: firmware's files are for root.
+const ESP_MODE: u16 = 0o700;
+/// No time that a package could have.
+const LATER: i64 = -1;
 
 /// The files of tmpfiles.d that count, in the order of their names.
 fn configuration(tree: &Tree) -> Vec<(TreePath, Vec<u8>)> {
@@ -160,6 +177,11 @@ fn words(text: &[u8]) -> Vec<Vec<u8>> {
     words
 }
 
+/// Why a path is another one after a boot.
+fn by(file: &TreePath) -> String {
+    format!("`{file}` gives it another owner or mode at boot")
+}
+
 impl Booted {
     /// Where `path` lies, the links of its directories followed.
     pub fn place(&self, path: &TreePath) -> Option<TreePath> {
@@ -252,7 +274,72 @@ impl Booted {
             node.meta.mode = mode & 0o7777;
         }
         if node.meta != before || node.origin == TMPFILES {
-            self.touched.insert(path, line.file.clone());
+            self.touched.insert(path, by(line.file));
+        }
+    }
+
+    /// Does for a service what systemd does before it starts: the mode always, owners all the way down where the directory
+    /// itself has another.
+    fn give(&mut self, wanted: &services::Directory) {
+        let Some(top) = self.directory(&wanted.path, 0) else {
+            return;
+        };
+        let name = |name: &str| (name != "root").then(|| name.into());
+        let owner = wanted
+            .owner
+            .as_ref()
+            .map(|(user, group)| (name(user), name(group)));
+        let Some(node) = self.tree.get_mut(&top) else {
+            return;
+        };
+        if node.meta.mode != wanted.mode {
+            node.meta.mode = wanted.mode;
+            self.touched.insert(top.clone(), by(&wanted.unit));
+        }
+        let owned = (node.meta.user.clone(), node.meta.group.clone());
+        let Some(owner) = owner.filter(|owner| *owner != owned) else {
+            return;
+        };
+        let below: Vec<_> = self.tree.walk_from(&top).map(|(path, _)| path).collect();
+        for path in below {
+            if let Some(node) = self.tree.get_mut(&path) {
+                (node.meta.user, node.meta.group) = owner.clone();
+                self.touched.insert(path, by(&wanted.unit));
+            }
+        }
+    }
+
+    /// First boot replaces the word that stands for no id by one of 32 digits and a line break.
+    fn name_machine(&mut self) {
+        let path = TreePath::literal("/etc/machine-id");
+        if let Some(node) = self.tree.get_mut(&path) {
+            node.kind = Kind::file([[b'0'; 32].as_slice(), b"\n"].concat());
+            node.meta.mtime = LATER;
+        }
+    }
+
+    /// The root of a FAT file system hides the directory that it is mounted on.
+    fn mount_esp(&mut self) {
+        let text = |path: &'static str| {
+            let file = self.tree.file(&TreePath::literal(path))?;
+            Some(String::from_utf8_lossy(&file.blob.read_all().ok()?).into_owned())
+        };
+        let table = text("/etc/fstab").unwrap_or_default();
+        let mut lines = table.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let place = ESP_PLACES
+            .into_iter()
+            .find(|place| self.tree.get(&TreePath::literal(place)).is_some());
+        let (Some(place), Some(_)) = (place, self.tree.get(&TreePath::literal(MOUNTER))) else {
+            return;
+        };
+        let path = TreePath::literal(place);
+        let taken = lines.any(|line| line.split_whitespace().nth(1) == Some(place));
+        if let Some(node) = self.tree.get_mut(&path).filter(|_| !taken)
+            && node.children().is_some_and(|children| children.is_empty())
+        {
+            node.meta = Meta::root(ESP_MODE, 0);
+            self.touched
+                .insert(path, "the EFI system partition is mounted there".to_owned());
         }
     }
 }
@@ -276,6 +363,57 @@ mod tests {
         let text = "# comment\nd /etc/secret 0700 - keepers\nd! /var/log/a 2755 root adm -\nz /var/log/a 0750\n\
                     d$ /var/opt 0755\nd /opt/tool 0711\nL \"/var/li\\x6ek\" - - - - ../t\nC /var/x 0600 a b - /usr/share/factory/var/x\n\
                     d /var/log/a 0700\nr /gone\nd /root/.config 0700\nd /var/roothome 0700\nd /run/%m 0755\nd /var/new :0700\n";
+        for (path, text) in [
+            (
+                "/usr/lib/systemd/system/served.service",
+                "[Unit]\nConditionPathExists=!/etc/no\n[Service]\nUser=server\nStateDirectory=served kept/new:link\nStateDirectoryMode=0700\nLogsDirectory=served\n",
+            ),
+            (
+                "/usr/etc/systemd/system/served.service.d/a.conf",
+                "[Service]\nStateDirectoryMode=0750\n",
+            ),
+            (
+                "/usr/lib/systemd/system/multi-user.target",
+                "[Unit]\nRequires=other.service\nWants=dynamic.service\n",
+            ),
+            (
+                "/usr/lib/systemd/system/other.service",
+                "[Unit]\nConditionPathExists=/etc/no\n[Service]\nStateDirectory=other\n",
+            ),
+            (
+                "/usr/lib/systemd/system/dynamic.service",
+                "[Service]\nDynamicUser=yes\nStateDirectory=dynamic\n",
+            ),
+            (
+                "/usr/lib/systemd/system/idle.service",
+                "[Service]\nStateDirectory=idle\n",
+            ),
+            (
+                "/usr/lib/systemd/system-generators/systemd-gpt-auto-generator",
+                "",
+            ),
+            ("/usr/etc/passwd", "server:x:7:8::/:/bin/sh\n"),
+            ("/usr/etc/group", "other:x:7:\nservers:x:8:\n"),
+            ("/usr/etc/machine-id", "uninitialized\n"),
+            ("/usr/etc/fstab", "# LABEL=x /boot vfat\n"),
+            ("/var/lib/served/file", ""),
+        ] {
+            put(path, Kind::file(text.as_bytes()));
+        }
+        let link = |target: &str| Kind::Symlink(target.as_bytes().into());
+        put(
+            "/usr/etc/systemd/system/default.target",
+            link("/usr/lib/systemd/system/multi-user.target"),
+        );
+        put(
+            "/usr/etc/systemd/system/alias.service",
+            link("/usr/lib/systemd/system/served.service"),
+        );
+        put(
+            "/usr/etc/systemd/system/multi-user.target.wants/alias.service",
+            link("../alias.service"),
+        );
+        put("/boot", Kind::Dir(Children::new()));
         put("/usr/lib/tmpfiles.d/a.conf", Kind::file(text.as_bytes()));
         let booted = booted(&tree);
         let found = |path: &'static str| {
@@ -297,6 +435,20 @@ mod tests {
             booted.tree.get(&TreePath::literal("/var/x")).unwrap().meta.mtime,
             5
         );
+        assert_eq!(found("/var/lib/kept/new"), is(0o750, "server", "servers"));
+        assert_eq!(found("/var/lib/served"), is(0o750, "server", "servers"));
+        assert_eq!(found("/var/lib/served/file"), is(0o644, "server", "servers"));
+        assert_eq!(found("/var/log/served"), is(0o755, "server", "servers"));
+        for absent in ["/var/lib/idle", "/var/lib/dynamic", "/var/lib/other"] {
+            assert!(booted.tree.get(&TreePath::literal(absent)).is_none(), "{absent}");
+        }
+        let said = |path: &'static str| booted.touched.get(&TreePath::literal(path)).map(String::as_str);
+        let by_unit = "`/usr/lib/systemd/system/served.service` gives it another owner or mode at boot";
+        assert_eq!(said("/var/lib/served/file"), Some(by_unit));
+        assert_eq!(found("/boot"), is(0o700, "root", "root"));
+        assert_eq!(said("/boot"), Some("the EFI system partition is mounted there"));
+        let id = booted.tree.file(&TreePath::literal("/etc/machine-id")).unwrap();
+        assert_eq!(id.blob.size(), 33);
         let link = &booted.tree.get(&TreePath::literal("/var/link")).unwrap().kind;
         assert!(matches!(link, Kind::Symlink(target) if **target == *b"../t"));
         assert!(booted.touched.contains_key(&TreePath::literal("/etc/secret")));

@@ -200,7 +200,7 @@ fn reason(
             "a file of the definition's overlays takes its place".to_owned()
         }
         (Origin::Definition(what), _) => format!("the definition puts another one there: {what}"),
-        (_, Some(line)) => format!("`{line}` gives it another owner or mode at boot"),
+        (_, Some(why)) => why.clone(),
         (Origin::Composer(what), _) => format!("the composer puts another one there: {what}"),
         (Origin::Packages(_), None) if code.trim_matches('.') == "T" => {
             "its time was later than the newest build of the set, and was set back".to_owned()

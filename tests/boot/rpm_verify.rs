@@ -1,6 +1,5 @@
 //! RPM's own verdict on a booted machine, by an RPM that it is given for the purpose.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,17 +8,10 @@ use hullwright::vm::Machine;
 use tempfile::TempDir;
 
 use crate::lab::{GROW, Lab, PATIENCE};
-use crate::support::{skip, tool};
+use crate::support::{rpm_verify, skip, tool};
 
 /// Where the machine gets RPM: gone at its next boot, owned by no package.
 const PLACE: &str = "/run/rpm-4.20";
-
-/// What the machine's own programs change, which no look at the image tells.
-const BY_THE_MACHINE: &[(&str, &str)] = &[
-    ("/boot", "the EFI system partition is mounted there"),
-    ("/etc/machine-id", "first boot writes the machine's own"),
-    ("/var/lib/chrony", "chronyd makes it its own"),
-];
 
 /// RPM 4.20 with its loader, libraries and configuration, as a tar file. `None` (said as a skip) without it.
 fn rpm_to_take_along() -> Option<(TempDir, PathBuf)> {
@@ -75,19 +67,6 @@ fn rpm_to_take_along() -> Option<(TempDir, PathBuf)> {
     Some((place, archive))
 }
 
-/// Lines of `rpm -V`: code, mark, path.
-fn lines(text: &str) -> BTreeSet<(String, String, String)> {
-    let lines = text.lines().map(|line| {
-        let (code, rest) = line
-            .split_once(char::is_whitespace)
-            .unwrap_or_else(|| panic!("{text}"));
-        let start = rest.find('/').unwrap_or_else(|| panic!("{text}"));
-        let (mark, path) = rest.split_at(start);
-        (code.to_owned(), mark.trim().to_owned(), path.to_owned())
-    });
-    lines.collect()
-}
-
 #[test]
 #[ignore = "reads every file of an emulated machine"]
 fn rpm_finds_in_the_guest_what_the_manifest_says() {
@@ -119,19 +98,6 @@ fn rpm_finds_in_the_guest_what_the_manifest_says() {
     );
     let found = vm.ssh(&[format!("{verify} -V --all")]).unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stderr), "");
-    let by_the_machine = |path: &str| BY_THE_MACHINE.iter().any(|(own, _)| *own == path);
-    let mut found = lines(&String::from_utf8(found.stdout).unwrap());
-    for (path, why) in BY_THE_MACHINE {
-        assert!(found.iter().any(|(_, _, it)| it == path), "{path}: {why}");
-    }
-    found.retain(|(_, _, path)| !by_the_machine(path));
-
-    let listed = lab.manifest["rpm_verify"].as_array().unwrap();
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let said: BTreeSet<_> = listed
-        .iter()
-        .map(|it| (text(&it["code"]), text(&it["mark"]), text(&it["path"])))
-        .filter(|(_, _, path)| !by_the_machine(path))
-        .collect();
-    assert_eq!(found, said);
+    let found = rpm_verify::found(&String::from_utf8(found.stdout).unwrap());
+    assert_eq!(found, rpm_verify::said(&lab.manifest));
 }

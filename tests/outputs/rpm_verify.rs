@@ -6,7 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use crate::run::{answer, output, program, scratch};
-use crate::support::image::{output_file, said, sample_image};
+use crate::support::image::{output_file, sample_image};
+use crate::support::rpm_verify;
 
 /// Files as a machine has them after its first boot: `/usr` from the sealed volume, `/etc` from `/usr/etc`, state from
 /// tmpfiles.d. `None` (said as a skip) where a tool is missing.
@@ -54,19 +55,17 @@ fn boot_into(place: &Path, image: &Path) -> Option<()> {
     let mut create = program("systemd-tmpfiles", ["--create", "--boot"])?;
     // Some lines name what only a machine has.
     let _ = output(create.arg(format!("--root={}", place.display())));
+    // systemd itself: the machine's id, the boot partition, the directory of a service of the sample.
+    fs::remove_file(place.join("etc/machine-id")).unwrap();
+    fs::write(place.join("etc/machine-id"), format!("{:032}\n", 7)).unwrap();
+    answer(program("chmod", ["444"])?.arg(place.join("etc/machine-id")));
+    answer(program("chmod", ["700"])?.arg(place.join("boot")));
+    let passwd = fs::read_to_string(place.join("etc/passwd")).unwrap();
+    let chrony = passwd.lines().find(|line| line.starts_with("_chrony:")).unwrap();
+    let ids: Vec<_> = chrony.split(':').skip(2).take(2).collect();
+    answer(program("chown", [ids.join(":").as_str()])?.arg(place.join("var/lib/chrony")));
+    answer(program("chmod", ["750"])?.arg(place.join("var/lib/chrony")));
     Some(())
-}
-
-/// Lines of `rpm -V`: code, mark, path.
-fn lines(text: &str) -> BTreeSet<(String, String, String)> {
-    text.lines()
-        .map(|line| {
-            let (code, rest) = line.split_once(char::is_whitespace).unwrap();
-            let path = &rest[rest.find('/').unwrap()..];
-            let mark = rest[..rest.len() - path.len()].trim();
-            (code.to_owned(), mark.to_owned(), path.to_owned())
-        })
-        .collect()
 }
 
 #[test]
@@ -84,16 +83,11 @@ fn rpm_finds_what_the_manifest_says() {
     rpm.args(["--dbpath", "/usr/lib/sysimage/rpm", "--root"])
         .arg(place.path());
     let found = output(&mut rpm);
-    let found = lines(&String::from_utf8(found.stdout.clone()).unwrap_or_else(|_| said(&found)));
+    let found = rpm_verify::found(&String::from_utf8(found.stdout).unwrap());
 
     let manifest = fs::read_to_string(image.join("manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
-    let listed = manifest["rpm_verify"].as_array().unwrap();
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let said: BTreeSet<_> = listed
-        .iter()
-        .map(|it| (text(&it["code"]), text(&it["mark"]), text(&it["path"])))
-        .collect();
+    let said = rpm_verify::said(&manifest);
     // fsck.erofs does not extract capabilities.
     let capability = |(code, ..): &&(String, String, String)| code.as_str() != "........P";
     let found: BTreeSet<_> = found.iter().filter(capability).cloned().collect();
@@ -102,9 +96,10 @@ fn rpm_finds_what_the_manifest_says() {
     let found: BTreeSet<_> = found.iter().filter(changed).cloned().collect();
     assert_eq!(found, said);
     assert!(said.len() >= 10, "{said:?}");
+    let listed = manifest["rpm_verify"].as_array().unwrap();
     for it in listed {
-        assert!(text(&it["reason"]).len() > 10, "{it}");
-        assert!(text(&it["package"]).contains('-'), "{it}");
+        assert!(it["reason"].as_str().unwrap().len() > 10, "{it}");
+        assert!(it["package"].as_str().unwrap().contains('-'), "{it}");
     }
     let of = |path: &str| listed.iter().find(|it| it["path"] == path).unwrap();
     assert_eq!(of("/etc/passwd")["reason"], "users are numbered by the composer");
@@ -112,4 +107,9 @@ fn rpm_finds_what_the_manifest_says() {
         of("/etc/credstore")["reason"],
         "`/usr/lib/tmpfiles.d/credstore.conf` gives it another owner or mode at boot"
     );
+    assert_eq!(
+        of("/var/lib/chrony")["reason"],
+        "`/usr/lib/systemd/system/chrony.service` gives it another owner or mode at boot"
+    );
+    assert_eq!(of("/boot")["reason"], "the EFI system partition is mounted there");
 }

@@ -8,3 +8,6 @@ pub use testing::*;
 
 #[allow(dead_code)]
 pub mod image;
+
+#[allow(dead_code)]
+pub mod rpm_verify;

@@ -139,7 +139,7 @@ mod tests {
 
         let mut made = tree(&[tool, icon, index, link, old]);
         let report = run(&mut made, &theme(false), 9).unwrap().unwrap();
-        assert_eq!(report.written, [place.clone()]);
+        assert_eq!(report.written, std::slice::from_ref(&place));
         let bytes = made.file(&place).unwrap().blob.read_all().unwrap();
         let has = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
         assert!(

@@ -238,7 +238,8 @@ fn files_in(tree: &Tree, directory: &TreePath) -> Vec<(String, TreePath)> {
         .collect()
 }
 
-fn drop_ins(tree: &Tree, scope: &str, unit: &str) -> Vec<TreePath> {
+/// Files that add to `unit`, in the order in which they count.
+pub fn drop_ins(tree: &Tree, scope: &str, unit: &str) -> Vec<TreePath> {
     let mut paths = BTreeMap::new();
     for directory in ["/usr/lib/systemd", "/etc/systemd"] {
         let directory = TreePath::literal(directory).join_name(scope.as_bytes());
