@@ -122,17 +122,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         }
     }
     set::check(definition, &set)?;
-    let open = progress.stage(
-        "check dependencies",
-        || set::check_closure(plan, &set),
-        |open| match open.len() {
-            0 => "nothing is open".to_owned(),
-            count => format!("{count} open, excepted"),
-        },
-    )?;
-    for (open, reason) in &open {
-        progress.warn(&format!("{open}: {reason}"));
-    }
+    let open = set::check_closure(plan, &set, progress)?;
     let rules = scriptlets::rules(plan);
     let scriptlets = Scriptlets {
         schedule: scriptlets::schedule(plan, &set, &rules)?,

@@ -11,8 +11,6 @@ use hullwright::report::Progress;
 use hullwright::store::Store;
 use indicatif::HumanBytes;
 use miette::{Context as _, IntoDiagnostic as _};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::fetch::FetchArgs;
 use super::report;
@@ -96,7 +94,7 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
         let _ = io::stdout().write_all(text.as_bytes());
         return Ok(ExitCode::SUCCESS);
     }
-    remove_when_stopped(request.unfinished.clone())?;
+    super::remove_when_stopped(request.unfinished.clone())?;
     let progress = Progress::new(args.quiet);
     let built = compose::build(&definition, &request, &progress)?;
     if !args.quiet {
@@ -130,18 +128,6 @@ fn summary(built: &Built, definition: &Definition) -> String {
     }
     lines.push(format!("Boot it: hullwright boot {directory}\n"));
     lines.join("\n")
-}
-
-/// Ctrl-C and `kill` leave nothing behind.
-fn remove_when_stopped(unfinished: Unfinished) -> miette::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).into_diagnostic()?;
-    std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            unfinished.remove();
-            std::process::exit(128 + signal);
-        }
-    });
-    Ok(())
 }
 
 /// See <https://reproducible-builds.org/specs/source-date-epoch/>.

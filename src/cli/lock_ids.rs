@@ -51,6 +51,7 @@ pub fn run(
         newest: None,
         unfinished: Unfinished::default(),
     };
+    super::remove_when_stopped(request.unfinished.clone())?;
     let locked = compose::lock_ids(&definition, place, &request, &Progress::new(true))?;
     if locked.before.as_deref() != Some(&locked.text) {
         replace(&locked.path, &locked.text)

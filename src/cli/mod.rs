@@ -14,6 +14,10 @@ mod show;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use hullwright::compose::Unfinished;
+use miette::IntoDiagnostic as _;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// Composes sealed, immutable operating-system images: RPMs in; an ostree commit and
 /// a bootable, verity-sealed disk out. Needs no privilege and gives the same bytes each time.
@@ -50,4 +54,16 @@ impl Cli {
             Command::Show(args) => show::run(&args),
         }
     }
+}
+
+/// Ctrl-C and `kill` leave nothing behind.
+fn remove_when_stopped(unfinished: Unfinished) -> miette::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).into_diagnostic()?;
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            unfinished.remove();
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
 }

@@ -80,6 +80,7 @@ pub fn lock_ids(
         |_| String::new(),
     )?;
     super::set::check(definition, &set)?;
+    super::set::check_closure(plan, &set, progress)?;
     let contents = progress.stage(
         "unpack and verify",
         || set.contents(&store),

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::system::accounts;
+use super::workspace::Scratch;
 use super::{ComposeError, Request};
 use crate::definition::plan::{Plan, ScriptletAction};
 use crate::report::Progress;
 use crate::rpmset::RpmSet;
 use crate::scriptlet::ledger::{self, Entry};
-use crate::scriptlet::{Action, Done, Native, Rule, Schedule, Settings};
+use crate::scriptlet::{Action, Done, Native, Rule, Schedule, ScriptletError, Settings};
 use crate::tree::identity::{self, IdsLock};
 use crate::tree::path::TreePath;
 use crate::tree::{Kind, Meta, Node, Origin, Tree, caches};
@@ -48,9 +49,17 @@ pub struct Scriptlets<'a> {
 impl Scriptlets<'_> {
     /// Does in `tree`, the packages' files, what the scriptlets do.
     pub fn apply(&self, plan: &Plan, tree: &mut Tree) -> Result<Done, ComposeError> {
+        // Most sets run none.
+        let needed = self.schedule.runs().next();
+        let store = &self.request.store;
+        let scratch = needed.map(|_| Scratch::new(store, "scriptlets-", &self.request.unfinished));
+        let scratch = scratch.transpose().map_err(|source| ScriptletError::Scratch {
+            path: store.clone(),
+            source,
+        })?;
         let settings = Settings {
             program: &self.request.program,
-            scratch: &self.request.store,
+            scratch: scratch.as_ref().map_or(store, Scratch::path),
             time: plan.image.released.epoch(),
         };
         let accounts = |tree: &Tree| {

@@ -3,6 +3,7 @@
 use super::ComposeError;
 use crate::definition::Definition;
 use crate::definition::plan::Plan;
+use crate::report::Progress;
 use crate::rpmset::RpmSet;
 use crate::rpmset::closure::{self, Dependency, Exception, Open, Options};
 
@@ -34,9 +35,28 @@ pub fn check(definition: &Definition, set: &RpmSet) -> Result<(), ComposeError> 
     }
 }
 
-/// Whether everything that the packages require is there, and none excludes another. Gives the requirements that the
-/// definition lets stay open, each with its reason.
-pub fn check_closure(plan: &Plan, set: &RpmSet) -> Result<Vec<(Open, String)>, ComposeError> {
+/// Whether everything that the packages require is there, and none excludes another. Warns of the requirements that the
+/// definition lets stay open, and gives them, each with its reason.
+pub fn check_closure(
+    plan: &Plan,
+    set: &RpmSet,
+    progress: &Progress,
+) -> Result<Vec<(Open, String)>, ComposeError> {
+    let open = progress.stage(
+        "check dependencies",
+        || find_open(plan, set),
+        |open| match open.len() {
+            0 => "nothing is open".to_owned(),
+            count => format!("{count} open, excepted"),
+        },
+    )?;
+    for (open, reason) in &open {
+        progress.warn(&format!("{open}: {reason}"));
+    }
+    Ok(open)
+}
+
+fn find_open(plan: &Plan, set: &RpmSet) -> Result<Vec<(Open, String)>, ComposeError> {
     let options = Options {
         without_docs: plan.rpms.exclude_docs,
         ..Options::default()

@@ -1,10 +1,11 @@
 //! Where outputs are made before they get their names, all at once.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
@@ -15,26 +16,67 @@ use super::ComposeError;
 /// The lock that a running build holds in its workspace; it is no output.
 const LOCK: &str = ".lock";
 
-/// A place to note the directory of an unfinished build, so that whoever stops the program can
-/// remove it: [`Unfinished::remove`].
+/// A place to note the directories of an unfinished build, so that whoever stops the program can
+/// remove them: [`Unfinished::remove`].
 #[derive(Debug, Clone, Default)]
-pub struct Unfinished(Arc<Mutex<Option<PathBuf>>>);
+pub struct Unfinished(Arc<Mutex<BTreeSet<PathBuf>>>);
 
 impl Unfinished {
     /// Removes what the build has made so far, for a program that ends at once.
     pub fn remove(&self) {
-        let path = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Threads that still write may bring new files while it goes.
-        for _ in 0..10 {
-            if path.as_ref().is_none_or(|path| fs::remove_dir_all(path).is_ok()) {
-                break;
+        let paths = std::mem::take(&mut *self.paths());
+        for path in paths {
+            // Threads that still write may bring new files while it goes.
+            for _ in 0..10 {
+                if fs::remove_dir_all(&path).is_ok() || !path.exists() {
+                    break;
+                }
             }
         }
     }
 
-    fn set(&self, path: Option<PathBuf>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = path;
+    fn paths(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A directory for what a build needs for a while; dropped, it is gone.
+pub struct Scratch {
+    directory: TempDir,
+    _lock: Flock<File>,
+    unfinished: Unfinished,
+}
+
+impl Scratch {
+    /// A directory in `place` whose name begins with `prefix`. Those that killed builds left are removed.
+    pub fn new(place: &Path, prefix: &str, unfinished: &Unfinished) -> io::Result<Self> {
+        let (directory, lock) = hold(place, prefix, unfinished)?;
+        Ok(Self {
+            directory,
+            _lock: lock,
+            unfinished: unfinished.clone(),
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.unfinished.paths().remove(self.directory.path());
+    }
+}
+
+/// A new directory with the lock that says that it is in use, noted as unfinished.
+fn hold(place: &Path, prefix: &str, unfinished: &Unfinished) -> io::Result<(TempDir, Flock<File>)> {
+    remove_abandoned(place, prefix)?;
+    let directory = tempfile::Builder::new().prefix(prefix).tempdir_in(place)?;
+    unfinished.paths().insert(directory.path().to_owned());
+    let file = create_new(&directory.path().join(LOCK))?;
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)?;
+    Ok((directory, lock))
 }
 
 /// The directory of a build that runs; dropped, it is gone.
@@ -55,16 +97,7 @@ impl Workspace {
         if foreign {
             return Err(ComposeError::Foreign { path: target });
         }
-        let prefix = format!(".{stem}.");
-        remove_abandoned(out, &prefix).map_err(failed)?;
-        let directory = tempfile::Builder::new()
-            .prefix(&prefix)
-            .tempdir_in(out)
-            .map_err(failed)?;
-        unfinished.set(Some(directory.path().to_owned()));
-        let file = create_new(&directory.path().join(LOCK)).map_err(failed)?;
-        let lock =
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| failed(errno.into()))?;
+        let (directory, lock) = hold(out, &format!(".{stem}."), unfinished).map_err(failed)?;
         Ok(Self {
             directory,
             target,
@@ -129,7 +162,7 @@ impl Workspace {
         let failed = |source| output(&target, source);
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).map_err(failed)?;
         fs::remove_file(directory.path().join(LOCK)).map_err(failed)?;
-        unfinished.set(None);
+        unfinished.paths().remove(directory.path());
         let made = directory.keep();
         if fs::symlink_metadata(&target).is_err() {
             fs::rename(&made, &target).map_err(failed)?;
@@ -231,8 +264,18 @@ mod tests {
             "a running build keeps its workspace"
         );
         assert!(!abandoned.exists());
+        let scratch = Scratch::new(out.path(), "scriptlets-", &unfinished).unwrap();
+        fs::write(scratch.path().join("file"), "").unwrap();
+        assert_eq!(names(out.path()).len(), 2);
         unfinished.remove();
         assert_eq!(names(out.path()), Vec::<String>::new());
+
+        let killed = out.path().join("scriptlets-killed");
+        fs::create_dir(&killed).unwrap();
+        fs::write(killed.join(LOCK), "").unwrap();
+        drop(Scratch::new(out.path(), "scriptlets-", &unfinished).unwrap());
+        assert_eq!(names(out.path()), Vec::<String>::new());
+        assert!(unfinished.paths().is_empty());
 
         fs::create_dir(out.path().join("image_1")).unwrap();
         let error = Workspace::new(out.path(), "image_1", &unfinished).err().unwrap();

@@ -35,19 +35,34 @@ impl Package {
     /// Where the file cannot be read, its headers are malformed, or a digest of the header does
     /// not hold.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::read(path).map_err(|problem| problem.at(path))
+        Self::read(path, false).map_err(|problem| problem.at(path))
     }
 
-    fn read(path: &Path) -> Result<Self, Problem> {
+    /// As [`Package::open`], but takes a source package too: of that the files are not listed.
+    ///
+    /// # Errors
+    /// As [`Package::open`].
+    pub fn open_any(path: &Path) -> Result<Self, Error> {
+        Self::read(path, true).map_err(|problem| problem.at(path))
+    }
+
+    fn read(path: &Path, sources: bool) -> Result<Self, Problem> {
         let mut file = Counted::new(File::open(path)?);
         let mut reader = BufReader::with_capacity(64 << 10, &mut file);
         let preamble = read_preamble(&mut reader)?;
-        if preamble.is_source || preamble.header.has(tag::SOURCEPACKAGE) {
+        let is_source = preamble.is_source || preamble.header.has(tag::SOURCEPACKAGE);
+        if is_source && !sources {
             return Err(Problem::Source);
         }
         digests::check_header(&preamble)?;
-        let files = files::read(&preamble)?;
-        let nevra = nevra(&preamble.header)?;
+        let mut nevra = nevra(&preamble.header)?;
+        let files = if is_source {
+            // The header names the architecture that it was packed on.
+            "src".clone_into(&mut nevra.arch);
+            Vec::new()
+        } else {
+            files::read(&preamble)?
+        };
         let build_time = preamble.header.u32(tag::BUILDTIME)?.unwrap_or(0);
         let mut buffer = vec![0; 128 << 10];
         while file.read(&mut buffer)? > 0 {}

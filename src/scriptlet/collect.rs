@@ -1,10 +1,13 @@
 //! Every scriptlet and trigger of a package, from its header.
 
+mod tables;
+
 use std::fmt;
 
-use crate::formats::rpm::tag::{self, sense};
+use crate::formats::rpm::tag::sense;
 use crate::formats::rpm::{Header, HeaderError};
 use crate::rpmset::Package;
+use tables::{PLAIN, SENSES, TABLES, Table};
 
 /// When RPM runs a scriptlet, in its own words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -177,110 +180,6 @@ pub enum CollectError {
         what: String,
     },
 }
-
-/// Tags of a plain scriptlet: text, interpreter, flags.
-const PLAIN: [(Kind, [u32; 3]); 9] = [
-    (
-        Kind::Pretrans,
-        [tag::PRETRANS, tag::PRETRANSPROG, tag::PRETRANSFLAGS],
-    ),
-    (Kind::Pre, [tag::PREIN, tag::PREINPROG, tag::PREINFLAGS]),
-    (Kind::Post, [tag::POSTIN, tag::POSTINPROG, tag::POSTINFLAGS]),
-    (
-        Kind::Posttrans,
-        [tag::POSTTRANS, tag::POSTTRANSPROG, tag::POSTTRANSFLAGS],
-    ),
-    (Kind::Preun, [tag::PREUN, tag::PREUNPROG, tag::PREUNFLAGS]),
-    (Kind::Postun, [tag::POSTUN, tag::POSTUNPROG, tag::POSTUNFLAGS]),
-    (
-        Kind::Preuntrans,
-        [tag::PREUNTRANS, tag::PREUNTRANSPROG, tag::PREUNTRANSFLAGS],
-    ),
-    (
-        Kind::Postuntrans,
-        [tag::POSTUNTRANS, tag::POSTUNTRANSPROG, tag::POSTUNTRANSFLAGS],
-    ),
-    (
-        Kind::Verify,
-        [tag::VERIFYSCRIPT, tag::VERIFYSCRIPTPROG, tag::VERIFYSCRIPTFLAGS],
-    ),
-];
-
-/// Tags of a table of triggers.
-struct Table {
-    name: &'static str,
-    scripts: u32,
-    programs: u32,
-    script_flags: u32,
-    names: u32,
-    versions: u32,
-    flags: u32,
-    indexes: u32,
-    priorities: Option<u32>,
-    /// By sense: prein, in, un, postun.
-    kinds: [Option<Kind>; 4],
-}
-
-const SENSES: [u32; 4] = [
-    sense::TRIGGERPREIN,
-    sense::TRIGGERIN,
-    sense::TRIGGERUN,
-    sense::TRIGGERPOSTUN,
-];
-
-const TABLES: [Table; 3] = [
-    Table {
-        name: "triggers",
-        scripts: tag::TRIGGERSCRIPTS,
-        programs: tag::TRIGGERSCRIPTPROG,
-        script_flags: tag::TRIGGERSCRIPTFLAGS,
-        names: tag::TRIGGERNAME,
-        versions: tag::TRIGGERVERSION,
-        flags: tag::TRIGGERFLAGS,
-        indexes: tag::TRIGGERINDEX,
-        priorities: None,
-        kinds: [
-            Some(Kind::TriggerPrein),
-            Some(Kind::TriggerIn),
-            Some(Kind::TriggerUn),
-            Some(Kind::TriggerPostun),
-        ],
-    },
-    Table {
-        name: "file triggers",
-        scripts: tag::FILETRIGGERSCRIPTS,
-        programs: tag::FILETRIGGERSCRIPTPROG,
-        script_flags: tag::FILETRIGGERSCRIPTFLAGS,
-        names: tag::FILETRIGGERNAME,
-        versions: tag::FILETRIGGERVERSION,
-        flags: tag::FILETRIGGERFLAGS,
-        indexes: tag::FILETRIGGERINDEX,
-        priorities: Some(tag::FILETRIGGERPRIORITIES),
-        kinds: [
-            None,
-            Some(Kind::FileTriggerIn),
-            Some(Kind::FileTriggerUn),
-            Some(Kind::FileTriggerPostun),
-        ],
-    },
-    Table {
-        name: "transaction file triggers",
-        scripts: tag::TRANSFILETRIGGERSCRIPTS,
-        programs: tag::TRANSFILETRIGGERSCRIPTPROG,
-        script_flags: tag::TRANSFILETRIGGERSCRIPTFLAGS,
-        names: tag::TRANSFILETRIGGERNAME,
-        versions: tag::TRANSFILETRIGGERVERSION,
-        flags: tag::TRANSFILETRIGGERFLAGS,
-        indexes: tag::TRANSFILETRIGGERINDEX,
-        priorities: Some(tag::TRANSFILETRIGGERPRIORITIES),
-        kinds: [
-            None,
-            Some(Kind::TransFileTriggerIn),
-            Some(Kind::TransFileTriggerUn),
-            Some(Kind::TransFileTriggerPostun),
-        ],
-    },
-];
 
 /// RPM's priority of a file trigger that names none.
 const DEFAULT_PRIORITY: u32 = 1_000_000;

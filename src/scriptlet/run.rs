@@ -99,7 +99,7 @@ impl Schedule<'_> {
         }
         let accounts = accounts(tree)?;
         let scratch = tempfile::Builder::new()
-            .prefix("scriptlets-")
+            .prefix("tree-")
             .tempdir_in(settings.scratch)
             .map_err(|source| ScriptletError::Scratch {
                 path: settings.scratch.to_owned(),

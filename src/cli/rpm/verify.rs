@@ -15,7 +15,7 @@ use super::{expand_all, print};
 /// Check digests and signatures; exit status 1 if a package is not whole or not signed by a given key
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Packages, or directories of .rpm files
+    /// Packages, source packages too, or directories of .rpm files
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
 
@@ -71,7 +71,7 @@ pub fn run(args: &VerifyArgs) -> miette::Result<ExitCode> {
 }
 
 fn outcome(path: &Path, keyring: &Keyring, policy: &Policy) -> Result<Verdict, Error> {
-    let package = Package::open(path)?;
+    let package = Package::open_any(path)?;
     package.check_payload()?;
     verify(&package, keyring, policy)
 }

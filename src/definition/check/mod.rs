@@ -265,15 +265,15 @@ fn warnings(context: &Context<'_>, plan: &Plan) {
     if let Some(measured) = &plan.measured_boot {
         measured_boot::warn(context, measured);
     }
-    for exception in &plan.rpms.unsigned {
+    for (index, exception) in plan.rpms.unsigned.iter().enumerate() {
         let message = format!("`{}` may come unsigned: {}", exception.package, exception.reason);
         warn(
-            "rpms.unsigned",
+            &format!("rpms.unsigned[{index}]"),
             &message,
             "leave the exception out once the package is signed",
         );
     }
-    for rule in &plan.rpms.scriptlets {
+    for (index, rule) in plan.rpms.scriptlets.iter().enumerate() {
         let what = match rule.action {
             ScriptletAction::Skip => "is left out",
             ScriptletAction::Run => "is run, not replaced",
@@ -281,7 +281,7 @@ fn warnings(context: &Context<'_>, plan: &Plan) {
         };
         let message = format!("scriptlet `{}` {what}: {}", rule.scriptlet, rule.reason);
         warn(
-            "rpms.scriptlets",
+            &format!("rpms.scriptlets[{index}]"),
             &message,
             "leave the entry out once it is not needed",
         );

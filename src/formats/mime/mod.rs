@@ -1,7 +1,7 @@
 //! The database of MIME types: what `update-mime-database` makes of the XML files in `/usr/share/mime/packages`.
 //!
 //! By the Shared MIME-info specification 0.21; what it leaves open, the order of lines and strings above all, is as in
-//! shared-mime-info 2.2 to 2.4, byte for byte.
+//! shared-mime-info 2.2, byte for byte.
 
 mod cache;
 mod document;

@@ -1,5 +1,7 @@
 //! From sources and repositories to the packages that are wanted: which, and where each lies.
 
+mod indexed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -8,10 +10,11 @@ use rayon::prelude::*;
 use super::request::{base_of, mirrors};
 use super::{Content, Manifest, Missing, RepositoryRequest, Source, SourceError, Wish};
 use crate::fetch::{Fetcher, Url, relative};
-use crate::rpmset::repo::{Base, Listed, ListedBase, Repository, Trust, Variables, substitute};
+use crate::rpmset::repo::{Base, Listed, Repository, Trust, Variables, substitute};
 use crate::rpmset::signature::Keyring;
 use crate::rpmset::{Nevra, Package};
 use crate::store::{Checksum, Store};
+use indexed::{Indexed, nearest, place, vouched, wanted};
 
 /// What resolving is done with.
 pub struct Context<'a> {
@@ -67,14 +70,6 @@ pub struct Resolved {
     pub repositories: Vec<ReadRepository>,
     /// Source packages that were left out.
     pub source_packages: usize,
-}
-
-/// A repository with its packages by name.
-struct Indexed {
-    name: String,
-    id: Option<String>,
-    repository: Repository,
-    by_name: BTreeMap<String, Vec<usize>>,
 }
 
 impl Resolved {
@@ -396,76 +391,12 @@ impl Resolved {
     }
 }
 
-impl Indexed {
-    fn named(&self, name: &str) -> impl Iterator<Item = &Listed> {
-        let numbers = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
-        numbers.iter().map(|&number| &self.repository.packages[number])
-    }
-}
-
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Local(url, _) => write!(f, "{url}"),
             Self::Remote(urls) => urls.first().map_or(Ok(()), |url| write!(f, "{url}")),
-        }
-    }
-}
-
-/// Whether something vouches for what the repository lists: its own signature, the keys that its packages will be
-/// held against, the user, or that it lies on this machine.
-fn vouched(indexed: &Indexed, context: &Context<'_>) -> Result<(), SourceError> {
-    let why = match &indexed.repository.trust {
-        Trust::Signed(_) => return Ok(()),
-        Trust::Unchecked => "is signed, but that was not checked",
-        Trust::Unsigned => "is not signed",
-    };
-    let name = indexed.name.trim_end_matches('/');
-    let named = |one: &String| one.trim_end_matches('/') == name || indexed.id.as_ref() == Some(one);
-    let base = &indexed.repository.base;
-    if !context.strict || !context.keys.is_empty() || base.is_local() || context.unsigned.iter().any(named) {
-        return Ok(());
-    }
-    Err(SourceError::Untrusted {
-        repository: indexed.name.clone(),
-        why,
-    })
-}
-
-fn wanted(indexed: &Indexed, listed: &Listed) -> Result<Wanted, SourceError> {
-    let base = &indexed.repository.base;
-    let place = match &listed.base {
-        None => place(base, &listed.location),
-        Some(ListedBase::Url(url)) => Place::Remote(vec![url.join(&listed.location)]),
-        Some(ListedBase::Path(path)) => place(base, &format!("{path}/{}", listed.location)),
-    };
-    let checksum = listed.checksum().map_err(|problem| SourceError::Checksum {
-        nevra: listed.nevra.to_string(),
-        repository: indexed.name.clone(),
-        problem,
-    })?;
-    Ok(Wanted {
-        nevra: listed.nevra.clone(),
-        place,
-        size: Some(listed.size),
-        checksum,
-        from: indexed.name.clone(),
-        package: None,
-    })
-}
-
-fn place(base: &Base, path: &str) -> Place {
-    match base {
-        Base::Directory(directory) => Place::File(directory.join(path)),
-        Base::Urls(urls) => {
-            let urls: Vec<_> = urls.iter().map(|url| url.join(path)).collect();
-            let local = urls.first().and_then(|url| Some((url.clone(), url.local()?)));
-            match local {
-                Some((url, path)) => Place::Local(url, path),
-                // What lies here is no mirror of what lies elsewhere.
-                None => Place::Remote(urls.into_iter().filter(|url| url.local().is_none()).collect()),
-            }
         }
     }
 }
@@ -534,32 +465,4 @@ fn stale(directory: &Path, listed: &[Listed]) -> Result<(), SourceError> {
             files: unlisted,
         }),
     }
-}
-
-/// Other builds of what was not found, or packages whose names are most like its.
-fn nearest<'a>(wanted: &Nevra, repositories: &'a [Indexed]) -> Vec<&'a Nevra> {
-    const SHOWN: usize = 3;
-    let mut builds: Vec<&Nevra> = repositories
-        .iter()
-        .flat_map(|one| one.named(&wanted.name))
-        .map(|listed| &listed.nevra)
-        .collect();
-    builds.sort();
-    builds.dedup();
-    if !builds.is_empty() {
-        return builds.into_iter().rev().take(SHOWN).collect();
-    }
-    let mut names: Vec<(usize, &str, &Indexed)> = Vec::new();
-    for one in repositories {
-        for name in one.by_name.keys() {
-            let distance = strsim::damerau_levenshtein(name, &wanted.name);
-            if distance * 3 <= wanted.name.len() {
-                names.push((distance, name, one));
-            }
-        }
-    }
-    names.sort_by_key(|(distance, name, _)| (*distance, *name));
-    let newest =
-        |(_, name, one): &(usize, &str, &'a Indexed)| one.named(name).map(|listed| &listed.nevra).max();
-    names.iter().take(SHOWN).filter_map(newest).collect()
 }
