@@ -3,12 +3,17 @@
 use std::io;
 use std::sync::OnceLock;
 
+use hullwright::formats::authenticode;
+use hullwright::formats::cms::SignedData;
 use hullwright::formats::erofs;
 use hullwright::formats::gvariant::{self, Value};
 use hullwright::formats::kmodindex::Index;
 use hullwright::formats::ldcache::{Cache, Entry};
+use hullwright::formats::pem::{self, Block};
 use hullwright::formats::rpm::{read_preamble, tag};
 use hullwright::formats::vhd;
+use hullwright::formats::x509::{Certificate, NewCertificate};
+use hullwright::signing::{PemKey, Signer as _};
 use pgp::composed::{KeyType, SecretKeyParamsBuilder, SignedSecretKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{PacketTrait as _, SignatureConfig, SignatureType, Subpacket, SubpacketData};
@@ -172,6 +177,7 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "rpm_signature" => (0..4).map(|tag| with(tag, &signature())).collect(),
         "openpgp_keys" => vec![public_key(), b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n".to_vec()],
         "pe_image" => vec![pe_image()],
+        "signed_messages" => signed_messages(),
         "erofs_volume" => vec![
             volume(erofs::Compression::None),
             volume(erofs::Compression::Lz4),
@@ -296,6 +302,41 @@ pub fn of_package(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         inputs.push(("rpm_payload", [&[number], rest].concat()));
     }
     inputs
+}
+
+/// A key, its certificate, and messages that it signed.
+fn signed_messages() -> Vec<Vec<u8>> {
+    let prefix = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+    let block = Block {
+        label: "PRIVATE KEY".to_owned(),
+        encrypted: false,
+        bytes: [&prefix[..], &[7; 32]].concat().into(),
+    };
+    let Ok(key) = PemKey::from_block(&block) else {
+        panic!("the key is not read");
+    };
+    let sign = |message: &[u8]| key.sign(message).unwrap_or_default();
+    let new = NewCertificate {
+        common_name: "Fuzzer",
+        public_key: key.public_key(),
+        scheme: key.scheme(),
+        serial: [7; 16],
+        validity: (0, 1 << 40),
+        code_signing: true,
+    };
+    let der = new.attach(&sign(&new.to_be_signed()));
+    let Ok(certificate) = Certificate::from_der(&der) else {
+        panic!("the certificate is not read");
+    };
+    let detached = SignedData {
+        certificates: vec![&certificate],
+        ..SignedData::detached(b"content", &certificate)
+    };
+    let image = authenticode::prepare(&[7; 32], &certificate, &[]);
+    let messages = [detached.prepare(), image].map(|message| message.attach(&sign(message.to_sign())));
+    let pem = pem::encode(&block.label, &block.bytes).as_bytes().to_vec();
+    let spki = key.public_key().spki().to_vec();
+    [vec![der, pem, spki], messages.to_vec()].concat()
 }
 
 /// An EFI program of one section.

@@ -17,12 +17,14 @@ use hullwright::formats::pe::Image;
 use hullwright::formats::rpm::payload::{Archive, Compression, PayloadError};
 use hullwright::formats::rpm::tag::{self, signature};
 use hullwright::formats::rpm::{Header, Limits, read_preamble};
-use hullwright::formats::{erofs, file_contexts, kconfig, kmodindex, mime, vhd};
+use hullwright::formats::x509::{Certificate, PublicKey, Usage};
+use hullwright::formats::{authenticode, cms, erofs, file_contexts, kconfig, kmodindex, mime, pem, vhd};
 use hullwright::rpmset::closure;
 use hullwright::rpmset::repo;
 use hullwright::rpmset::signature::{Keyring, Policy, verify, verify_detached};
 use hullwright::rpmset::source::Source;
 use hullwright::rpmset::{Lock, Package, RpmSet};
+use hullwright::signing::PemKey;
 use hullwright::store::Store;
 use hullwright::tree::identity::{IdsLock, accounts::Accounts, sysusers};
 use sha2::{Digest as _, Sha256};
@@ -37,6 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("rpm_signature", rpm_signature),
     ("openpgp_keys", openpgp_keys),
     ("pe_image", pe_image),
+    ("signed_messages", signed_messages),
     ("erofs_volume", erofs_volume),
     ("vhd_footer", vhd_footer),
     ("gvariant_value", gvariant_value),
@@ -298,6 +301,28 @@ fn pe_image(data: &[u8]) {
         let _ = image.content(data, &section.name(), 1 << 16);
     }
     let _ = image.dll_characteristics();
+    let _ = authenticode::digest(data, data.len() as u64);
+    let _ = authenticode::scan(data, data.len() as u64);
+    let _ = authenticode::verify(data, data.len() as u64, &authenticode::Trust::default());
+}
+
+fn signed_messages(data: &[u8]) {
+    if let Ok(certificate) = Certificate::from_der(data) {
+        let _ = certificate.check(0, Usage::CodeSigning);
+        let _ = certificate.issued_by(&certificate);
+    }
+    let _ = PublicKey::from_spki(data);
+    if let Ok(message) = cms::Message::parse(data) {
+        let trusted = message.certificates.clone();
+        let _ = message.verify(Some(b"content"), &trusted);
+        let _ = message.verify(None, &trusted);
+    }
+    let _ = authenticode::Signature::parse(data);
+    if let Ok(blocks) = std::str::from_utf8(data).map(pem::blocks) {
+        for block in blocks.iter().flatten() {
+            let _ = PemKey::from_block(block);
+        }
+    }
 }
 
 /// A volume in memory.

@@ -3,6 +3,7 @@
 pub mod boot;
 mod build;
 mod fetch;
+mod keys;
 mod lock;
 mod lock_ids;
 pub mod report;
@@ -32,6 +33,7 @@ pub struct Cli {
 enum Command {
     Build(build::BuildArgs),
     Boot(boot::BootArgs),
+    Keys(keys::KeysArgs),
     Lock(lock::LockArgs),
     Rpm(rpm::RpmArgs),
     #[command(hide = true)]
@@ -48,6 +50,7 @@ impl Cli {
         match self.command {
             Command::Build(args) => build::run(&args),
             Command::Boot(args) => boot::run(args),
+            Command::Keys(args) => keys::run(&args),
             Command::Lock(args) => lock::run(&args),
             Command::Rpm(args) => rpm::run(&args),
             Command::SandboxFirstProcess => Ok(sandbox::run()),

@@ -1,9 +1,12 @@
 //! On-disk formats, one file (or folder) each. A format takes readers, writers and plain
 //! values; it knows nothing of images and opens no path of its own.
 
+pub mod asn1;
 pub mod at;
+pub mod authenticode;
 pub mod bzimage;
 pub mod catalog;
+pub mod cms;
 pub mod cpio;
 pub mod elf;
 pub mod erofs;

@@ -16,7 +16,7 @@ pub const DATA: u32 = 0x4000_0040;
 const CONTAINS_CODE: u32 = 0x0000_0020;
 /// COFF characteristics: symbols were removed.
 const SYMBOLS_STRIPPED: u8 = 0x08;
-const CHECKSUM: usize = 64;
+pub(super) const CHECKSUM: usize = 64;
 
 /// A section to be added.
 pub struct NewSection<'a> {
@@ -260,12 +260,12 @@ fn write_section(entry: &Planned<'_>, out: &impl WriteAt, sum: &mut Checksum) ->
 }
 
 /// The image checksum: the 16-bit ones' complement sum of the file, plus its length.
-#[derive(Default)]
-struct Checksum(u64);
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Checksum(u64);
 
 impl Checksum {
     /// Takes in `bytes` that begin at an even position of the file; their order does not matter.
-    fn add(&mut self, bytes: &[u8]) {
+    pub(super) fn add(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<2>();
         let words: u64 = words
             .iter()
@@ -274,7 +274,7 @@ impl Checksum {
         self.0 += words + rest.first().map_or(0, |&byte| u64::from(byte));
     }
 
-    fn finish(self, size: u32) -> u32 {
+    pub(super) fn finish(self, size: u32) -> u32 {
         let mut sum = self.0;
         while sum > 0xffff {
             sum = (sum & 0xffff) + (sum >> 16);

@@ -16,6 +16,22 @@ pub enum SigningError {
         source: io::Error,
     },
 
+    #[error("{} cannot be written", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error("{} is there already, and keys are never overwritten", path.display())]
+    #[diagnostic(help("name another directory, or move the old keys away: what they signed needs them"))]
+    Exists { path: PathBuf },
+
+    #[error(
+        "`{name}` is no name for certificates: 1 to {longest} printable characters, without blanks around them"
+    )]
+    Name { name: String, longest: usize },
+
     #[error("{} has more than {limit} bytes, which no key or certificate needs", path.display())]
     TooLarge { path: PathBuf, limit: u64 },
 

@@ -2,12 +2,16 @@
 //! that both are fit for it.
 
 mod credential;
+mod development;
 mod error;
+mod generate;
 mod pem_key;
 mod read;
 
 pub use credential::{Credential, check_usage};
+pub use development::{DevelopmentSet, Pair};
 pub use error::SigningError;
+pub use generate::{NewKey, generate, self_signed};
 pub use pem_key::PemKey;
 pub use read::{KeySource, Opened, certificates, open_signer};
 

@@ -298,3 +298,60 @@ fn damaged_certificates_are_errors() {
         }
     }
 }
+
+#[test]
+fn new_keys_and_certificates_are_what_openssl_takes() {
+    let Some(made) = Made::new() else { return };
+    let validity = (1_700_000_000, 5_000_000_000);
+    for algorithm in [
+        Algorithm::Rsa(2048),
+        Algorithm::P256,
+        Algorithm::P384,
+        Algorithm::Ed25519,
+    ] {
+        let new = generate(algorithm).unwrap();
+        assert_eq!(new.key.public_key().algorithm(), algorithm);
+        fs::write(made.path("key"), new.pem.as_bytes()).unwrap();
+        made.openssl("pkey -in @/key -check -noout");
+        made.openssl("pkey -in @/key -pubout -out @/public");
+        let public = fs::read_to_string(made.path("public")).unwrap();
+        assert_eq!(public, new.key.public_key().to_pem());
+
+        let certificate = self_signed(&new.key, "Üse", validity, true).unwrap();
+        fs::write(made.path("cert"), certificate.to_pem()).unwrap();
+        made.openssl("verify -x509_strict -check_ss_sig -partial_chain -trusted @/cert @/cert");
+        let path = made.path("cert");
+        let words = [
+            "x509",
+            "-noout",
+            "-text",
+            "-nameopt",
+            "oneline,-space_eq,utf8,-esc_msb",
+        ];
+        let text = run(
+            "openssl",
+            words.into_iter().chain(["-in", path.to_str().unwrap()]),
+        );
+        for part in [
+            "Version: 3 (0x2)",
+            "=Üse",
+            "Not Before: Nov 14 22:13:20 2023 GMT",
+            "Not After : Jun 11 08:53:20 2128 GMT",
+            "CA:FALSE",
+            "Digital Signature",
+            "Code Signing",
+        ] {
+            assert!(text.contains(part), "{algorithm}, {part}: {text}");
+        }
+        let credential = Credential::open(&key(&made.path("key")), &path).unwrap().0;
+        credential.check(NOW, Usage::CodeSigning).unwrap();
+        assert_eq!(credential.certificate().validity(), validity);
+        credential
+            .certificate()
+            .issued_by(credential.certificate())
+            .unwrap();
+        let other = self_signed(&new.key, "Üse", validity, true).unwrap();
+        assert_ne!(other.serial_der(), certificate.serial_der());
+    }
+    assert!(generate(Algorithm::Rsa(1024)).is_err());
+}

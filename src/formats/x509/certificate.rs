@@ -13,6 +13,7 @@ use x509_cert::time::Validity;
 
 use super::key::{Algorithm, PublicKey, Scheme};
 use super::{BadSignature, X509Error};
+use crate::formats::pem;
 
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
@@ -126,6 +127,11 @@ impl Certificate {
 
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// As `openssl x509` writes it.
+    pub fn to_pem(&self) -> String {
+        pem::encode("CERTIFICATE", &self.der).to_string()
     }
 
     /// SHA-256 of the DER, by which manifests and systemd name certificates.

@@ -4,9 +4,11 @@
 
 mod certificate;
 mod key;
+mod make;
 
 pub use certificate::{Certificate, Usage, UsageFault};
 pub use key::{Algorithm, PublicKey, Scheme};
+pub use make::NewCertificate;
 
 /// Bytes are no certificate or public key that is understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
