@@ -54,7 +54,8 @@ struct Planned<'a> {
 
 /// Writes `base` with `sections` added. A section of `base` that has the name of a new one is
 /// replaced: in its place where the new content fits before the next section in memory, else it
-/// is dropped and the new one added at the end. `nx_compat` false clears [`super::pe::NX_COMPAT`].
+/// is dropped and the new one added at the end. New ones may have the same name among them, if `base` has none of it.
+/// `nx_compat` false clears [`super::pe::NX_COMPAT`].
 ///
 /// # Errors
 /// Where `base` is no sound PE image or has no room, and I/O.
@@ -73,8 +74,9 @@ pub fn append(
     check_order(&image)?;
 
     let mut planned = existing(base, &image, sections);
+    let kept: Vec<String> = planned.iter().map(|old| old.section.name()).collect();
     for new in sections {
-        if !planned.iter().any(|old| old.section.name() == new.name) {
+        if !kept.iter().any(|old| old == new.name) {
             let end = planned.last().map_or(Ok(0), |last| memory_end(&last.section))?;
             planned.push(added(new, round_up(end, section_alignment)?)?);
         }

@@ -4,7 +4,11 @@
 //! the sections are those of systemd's `ukify`. The image is not signed here; its layout leaves no
 //! byte outside headers and sections, so any signer computes the same Authenticode hash.
 
+use std::io;
+
 use super::at::{Content, WriteAt};
+use super::pcr::Bank;
+use super::pcr::uki::{Measured, SectionDigests};
 use super::pe::{Image, NX_COMPAT, PeError};
 use super::pe_append::{CODE, NewSection, Written, append};
 
@@ -32,7 +36,20 @@ pub struct Uki<'a> {
     pub initrd: Content<'a>,
     /// Public key (PEM) that PCR policies are signed with.
     pub pcrpkey: Option<&'a [u8]>,
-    /// Signed PCR policies (JSON).
+    /// Signed PCR policies (JSON) of the image without profiles; of those with profiles, see there.
+    pub pcrsig: Option<&'a [u8]>,
+    /// Ways to boot it, the default first; empty: one way, without a name.
+    pub profiles: &'a [Profile<'a>],
+}
+
+/// A profile of a multi-profile UKI: a way to boot it, which a boot loader shows as an entry of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Profile<'a> {
+    /// Content of `.profile`: lines `ID=…`, `TITLE=…` in the syntax of os-release.
+    pub description: &'a str,
+    /// In place of the image's command line.
+    pub cmdline: Option<&'a str>,
+    /// Signed PCR policies (JSON) of this profile.
     pub pcrsig: Option<&'a [u8]>,
 }
 
@@ -47,6 +64,8 @@ pub enum UkiError {
     Sbat { of: &'static str, why: &'static str },
     #[error("the {of} `{text}` holds a line break, a NUL or another control character")]
     Control { of: &'static str, text: String },
+    #[error("reading what is measured")]
+    Measure(#[source] io::Error),
 }
 
 impl Uki<'_> {
@@ -56,45 +75,79 @@ impl Uki<'_> {
     /// Where stub or kernel is not an EFI program, SBAT data is malformed, text holds control
     /// characters, and I/O.
     pub fn write(&self, out: &impl WriteAt) -> Result<Written, UkiError> {
-        for (of, text) in [("command line", self.cmdline), ("kernel release", self.uname)] {
+        let kernel = self.kernel()?;
+        let sbat = self.merged_sbat(&kernel)?;
+        // Firmware that enforces NX treats the whole image by this bit, so it must not promise
+        // more than the kernel inside holds.
+        let nx_compat = kernel.dll_characteristics() & NX_COMPAT != 0;
+        append(self.stub, &self.sections(&sbat)?, nx_compat, out).map_err(UkiError::Stub)
+    }
+
+    /// Digests of what the stub will measure, [`Uki::pcrsig`] aside, which is made from them.
+    ///
+    /// # Errors
+    /// As [`Uki::write`].
+    pub fn measure(&self, banks: &[Bank]) -> Result<SectionDigests, UkiError> {
+        let sbat = self.merged_sbat(&self.kernel()?)?;
+        let sections = self.sections(&sbat)?;
+        let measured: Vec<_> = sections
+            .iter()
+            .map(|section| Measured::new(section.name, section.content))
+            .collect();
+        SectionDigests::of(&measured, banks).map_err(UkiError::Measure)
+    }
+
+    fn kernel(&self) -> Result<Image, UkiError> {
+        Image::read(&self.linux, self.linux.size()).map_err(UkiError::Kernel)
+    }
+
+    fn merged_sbat(&self, kernel: &Image) -> Result<Vec<u8>, UkiError> {
+        let stub = Image::read(self.stub, self.stub.len() as u64).map_err(UkiError::Stub)?;
+        let stub_sbat = stub.content(self.stub, ".sbat", LONGEST_SBAT);
+        let kernel_sbat = kernel.content(&self.linux, ".sbat", LONGEST_SBAT);
+        merge_sbat(&[
+            ("stub", stub_sbat.map_err(UkiError::Stub)?),
+            ("kernel", kernel_sbat.map_err(UkiError::Kernel)?),
+            ("definition", Some(self.sbat.into())),
+        ])
+    }
+
+    /// The sections in their order: what all profiles share, then each profile's own, its mark first.
+    fn sections<'s>(&'s self, sbat: &'s [u8]) -> Result<Vec<NewSection<'s>>, UkiError> {
+        let cmdlines = self.profiles.iter().filter_map(|profile| profile.cmdline);
+        let lines = cmdlines.chain([self.cmdline]).map(|line| ("command line", line));
+        for (of, text) in lines.chain([("kernel release", self.uname)]) {
             if text.chars().any(char::is_control) {
                 let text = text.to_owned();
                 return Err(UkiError::Control { of, text });
             }
         }
-        let stub = Image::read(self.stub, self.stub.len() as u64).map_err(UkiError::Stub)?;
-        let kernel = Image::read(&self.linux, self.linux.size()).map_err(UkiError::Kernel)?;
-        let stub_sbat = stub.content(self.stub, ".sbat", LONGEST_SBAT);
-        let kernel_sbat = kernel.content(&self.linux, ".sbat", LONGEST_SBAT);
-        let sbat = merge_sbat(&[
-            ("stub", stub_sbat.map_err(UkiError::Stub)?),
-            ("kernel", kernel_sbat.map_err(UkiError::Kernel)?),
-            ("definition", Some(self.sbat.into())),
-        ])?;
-        let mut sections = vec![
-            NewSection::data(".osrel", Content::bytes(self.osrel)),
-            NewSection::data(".cmdline", Content::bytes(self.cmdline.as_bytes())),
-            NewSection::data(".uname", Content::bytes(self.uname.as_bytes())),
-        ];
-        sections.extend(
-            self.pcrpkey
-                .map(|key| NewSection::data(".pcrpkey", Content::bytes(key))),
-        );
-        sections.push(NewSection {
+        let data = |name, content: &'s [u8]| NewSection::data(name, Content::bytes(content));
+        let linux = NewSection {
             name: ".linux",
             content: self.linux,
             characteristics: CODE,
-        });
-        sections.push(NewSection::data(".initrd", self.initrd));
-        sections.push(NewSection::data(".sbat", Content::bytes(&sbat)));
-        sections.extend(
-            self.pcrsig
-                .map(|signature| NewSection::data(".pcrsig", Content::bytes(signature))),
-        );
-        // Firmware that enforces NX treats the whole image by this bit, so it must not promise
-        // more than the kernel inside holds.
-        let nx_compat = kernel.dll_characteristics() & NX_COMPAT != 0;
-        append(self.stub, &sections, nx_compat, out).map_err(UkiError::Stub)
+        };
+        let mut sections = vec![
+            data(".osrel", self.osrel),
+            data(".cmdline", self.cmdline.as_bytes()),
+            data(".uname", self.uname.as_bytes()),
+        ];
+        sections.extend(self.pcrpkey.map(|key| data(".pcrpkey", key)));
+        sections.extend([
+            linux,
+            NewSection::data(".initrd", self.initrd),
+            data(".sbat", sbat),
+        ]);
+        if self.profiles.is_empty() {
+            sections.extend(self.pcrsig.map(|signed| data(".pcrsig", signed)));
+        }
+        for profile in self.profiles {
+            sections.push(data(".profile", profile.description.as_bytes()));
+            sections.extend(profile.cmdline.map(|line| data(".cmdline", line.as_bytes())));
+            sections.extend(profile.pcrsig.map(|signed| data(".pcrsig", signed)));
+        }
+        Ok(sections)
     }
 }
 
@@ -165,6 +218,7 @@ mod tests {
                 initrd: Content::bytes(&self.initrd),
                 pcrpkey: self.pcrpkey.as_deref(),
                 pcrsig: self.pcrsig.as_deref(),
+                profiles: &[],
             };
             uki.write(&File::create(path).unwrap())
         }
@@ -259,6 +313,7 @@ mod tests {
             initrd: Content::bytes(&parts.initrd),
             pcrpkey: None,
             pcrsig: None,
+            profiles: &[],
         };
         let written = uki.write(&File::create(dir.path().join("uki")).unwrap()).unwrap();
         assert_eq!(names(&written.sections)[1], ".sdmagic");
@@ -299,6 +354,7 @@ mod tests {
             initrd: Content::bytes(&parts.initrd),
             pcrpkey: None,
             pcrsig: None,
+            profiles: &[],
         };
         let error = uki.write(&File::create(&path).unwrap()).unwrap_err();
         assert!(matches!(
