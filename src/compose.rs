@@ -9,6 +9,7 @@ mod outputs;
 mod scriptlets;
 mod set;
 mod system;
+mod uki;
 mod workspace;
 
 use std::fs::File;
@@ -36,6 +37,7 @@ use crate::tree::seal;
 use boot::Boot;
 use kernel::Kernel;
 use scriptlets::Scriptlets;
+use uki::KernelImage;
 use workspace::Workspace;
 
 /// What a build is told beside its definition.
@@ -197,12 +199,17 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         },
     )?;
     let cmdline = kernel::command_line(plan, &hex(&sealed.root_hash));
+    let uki = progress.stage(
+        "write the UKI",
+        || KernelImage::write(plan, &kernel, &initrd, &boot, &cmdline, &workspace),
+        |uki| format!("{} MiB", uki.size >> 20),
+    )?;
 
     let (commit, disks) = join(
         || {
             progress.stage(
                 "write the commit",
-                || outputs::write_commit(plan, tree, &kernel, &sealed, &workspace),
+                || outputs::write_commit(plan, tree, &kernel, &uki, &sealed, &workspace),
                 |commit| {
                     format!(
                         "{}… on {}",
@@ -214,15 +221,9 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         },
         || {
             progress.stage(
-                "write UKI and disks",
-                || outputs::write_disks(plan, tree, &kernel, &initrd, &boot, &cmdline, &sealed, &workspace),
-                |disks| {
-                    format!(
-                        "UKI {} MiB, disk {} GiB",
-                        disks.uki_size >> 20,
-                        plan.disk.size.0 >> 30
-                    )
-                },
+                "write disks",
+                || outputs::write_disks(plan, tree, &boot, &uki, &sealed, &workspace),
+                |_| format!("disk {} GiB", plan.disk.size.0 >> 30),
             )
         },
     );
@@ -231,7 +232,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         "write the manifest",
         || {
             outputs::write_manifest(
-                plan, &set, &made, &trust, &open, &kernel, &initrd, &cmdline, &commit, &sealed, &disks,
+                plan, &set, &made, &trust, &open, &kernel, &initrd, &cmdline, &uki, &commit, &sealed, &disks,
                 &workspace,
             )
         },

@@ -6,13 +6,13 @@ use std::fs;
 use super::boot::Boot;
 use super::kernel::Kernel;
 use super::system::Made;
+use super::uki::{KernelImage, pcrs};
 use super::workspace::{Workspace, output};
 use super::{ComposeError, SealedUsr, slot_size, wants_vhd};
 use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode, RpmDatabase};
 use crate::disk::{self, Contents, DiskDigests, DiskPlan, DiskSpec, Slots, Usr};
 use crate::formats::at::Content;
 use crate::formats::fat::FatFile;
-use crate::formats::uki::{DEFAULT_SBAT, Uki};
 use crate::formats::verity::Algorithm;
 use crate::initrd::Initrd;
 use crate::ostree::{self, Commit, CommitOptions, Value};
@@ -87,11 +87,12 @@ pub fn write_commit(
     plan: &Plan,
     tree: &Tree,
     kernel: &Kernel,
+    uki: &KernelImage,
     sealed: &SealedUsr,
     workspace: &Workspace,
 ) -> Result<Commit, ComposeError> {
     let text = |text: &str| Value::Str(text.to_owned());
-    let metadata = BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         ("version".to_owned(), text(plan.image.version.as_str())),
         ("ostree.bootable".to_owned(), Value::Bool(true)),
         ("ostree.linux".to_owned(), text(&kernel.release)),
@@ -101,6 +102,15 @@ pub fn write_commit(
             text(&hex(&sealed.root_hash)),
         ),
     ]);
+    // The commit comes before the UKI is complete (signed policies, its own signature), so it names what is
+    // measured of it.
+    let measured = uki.digests.pcr_11(0);
+    metadata.extend(measured.iter().map(|value| {
+        (
+            format!("hullwright.uki-pcr-11.{}", value.bank()),
+            text(&value.to_string()),
+        )
+    }));
     let options = CommitOptions {
         ref_name: plan.os.reference.as_str().to_owned(),
         bind_refs: Vec::new(),
@@ -124,40 +134,20 @@ pub fn write_commit(
 pub struct Disks {
     pub plan: DiskPlan,
     digests: DiskDigests,
-    pub uki_size: u64,
-    uki: String,
 }
 
-/// Writes the UKI, then the disk with it, then the VHD of the disk.
-#[expect(clippy::too_many_arguments, reason = "a disk brings everything together")]
+/// Writes the disk, then the VHD of the disk.
 pub fn write_disks(
     plan: &Plan,
     tree: &Tree,
-    kernel: &Kernel,
-    initrd: &Initrd,
     boot: &Boot,
-    cmdline: &str,
+    uki: &KernelImage,
     sealed: &SealedUsr,
     workspace: &Workspace,
 ) -> Result<Disks, ComposeError> {
     let stem = plan.image.stem();
-    let uki_name = format!("{stem}.efi");
-    let uki_file = workspace.create(&uki_name)?;
-    let uki = Uki {
-        stub: &boot.stub,
-        osrel: &boot.os_release,
-        cmdline,
-        uname: &kernel.release,
-        sbat: DEFAULT_SBAT,
-        linux: Content::new(&kernel.image.blob, kernel.image.blob.size()),
-        initrd: Content::bytes(&initrd.bytes),
-        pcrpkey: None,
-        pcrsig: None,
-    };
-    let uki_size = uki.write(&uki_file)?.size;
-
     let uki_path = Boot::uki_path(plan);
-    let esp = boot.esp_files(&uki_path, Content::new(&uki_file, uki_size));
+    let esp = boot.esp_files(&uki_path, Content::new(&uki.file, uki.size));
     let sizes = esp.each_ref().map(|(path, content)| (*path, content.size()));
     disk::check_esp(plan.disk.esp.0, &sizes, &uki_path)?;
     let esp = esp.map(|(path, content)| FatFile { path, content });
@@ -196,8 +186,6 @@ pub fn write_disks(
     Ok(Disks {
         plan: disk_plan,
         digests,
-        uki_size,
-        uki: uki_name,
     })
 }
 
@@ -212,6 +200,7 @@ pub fn write_manifest(
     kernel: &Kernel,
     initrd: &Initrd,
     cmdline: &str,
+    uki: &KernelImage,
     commit: &Commit,
     sealed: &SealedUsr,
     disks: &Disks,
@@ -222,7 +211,7 @@ pub fn write_manifest(
     let files = [
         format!("{stem}.usr.erofs"),
         format!("{stem}.usr.verity"),
-        disks.uki.clone(),
+        uki.name.clone(),
     ];
     let mut outputs = Vec::new();
     for file in &files {
@@ -265,6 +254,7 @@ pub fn write_manifest(
             checksum: commit.checksum,
         },
         usr_root_hash: hex(&sealed.root_hash),
+        pcrs: pcrs(uki),
         rpm_verify: rpm_verify(plan, set, made)?,
         usr_salt: sealed.salt.to_string(),
         partitions: partitions

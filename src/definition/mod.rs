@@ -8,6 +8,7 @@ mod check;
 mod error;
 mod expanded;
 mod load;
+pub mod measured_boot;
 pub mod names;
 pub mod plan;
 mod raw;

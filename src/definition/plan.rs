@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::measured_boot::MeasuredBoot;
 use super::names::{
     Account, Identifier, ImageVersion, KernelArgument, OstreeRef, PolicyName, Reason, UnitName,
 };
@@ -22,6 +23,9 @@ pub struct Plan {
     pub os: Os,
     pub disk: Disk,
     pub encryption: Encryption,
+    /// `None`: no policy is signed, and nothing is bound to the image's measurements.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured_boot: Option<MeasuredBoot>,
     pub outputs: Outputs,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<PathRule>,
@@ -423,6 +427,10 @@ choices! {
         /// LUKS2 made by the composer.
         Build = "build",
     }
+}
+choices! {
+    /// A bank of PCRs that policies are signed for.
+    PcrBank { Sha256 = "sha256", Sha384 = "sha384", Sha512 = "sha512" }
 }
 choices! {
     DiskFormat { Raw = "raw", Vhd = "vhd" }

@@ -162,7 +162,11 @@ impl<'a> Section<'a> {
     }
 
     pub fn entry(&self, key: &'static str) -> Option<&'a Entry> {
-        self.asked.borrow_mut().push(key);
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(&key) {
+            asked.push(key);
+        }
+        drop(asked);
         let entry = self.table?.0.get(key)?;
         self.context
             .places

@@ -1,5 +1,6 @@
 //! The keys of a definition, table by table, with their defaults. `docs/definition.md` is their manual.
 
+use super::measured_boot;
 use super::names::{Account, Identifier, KernelArgument, UnitName};
 use super::plan::{
     Arch, DirectoryEntry, Disk, DiskFormat, Encryption, EncryptionMode, Erofs, ErofsCodec, EtcMode,
@@ -24,6 +25,7 @@ pub(super) fn read(context: &Context<'_>, table: &Table) -> Option<Plan> {
     let os = os(&top.section("os"));
     let disk = disk(&top.section("disk"));
     let encryption = encryption(&top.section("encryption"));
+    let measured_boot = measured_boot::read(&top.section("measured-boot"));
     let outputs = outputs(&top.section("outputs"));
     let paths = top.entries("paths").iter().filter_map(path_rule).collect();
     let directories = top.entries("directories").iter().filter_map(directory).collect();
@@ -37,6 +39,7 @@ pub(super) fn read(context: &Context<'_>, table: &Table) -> Option<Plan> {
         os: os?,
         disk: disk?,
         encryption,
+        measured_boot,
         outputs,
         paths,
         directories,

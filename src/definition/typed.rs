@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::plan::{
     Arch, DiskFormat, EncryptionMode, ErofsCodec, EtcMode, ImaSignatures, InitrdCodec, Layout, PathAction,
-    RepoMode, RootFormat, RpmDatabase, ScriptletAction,
+    PcrBank, RepoMode, RootFormat, RpmDatabase, ScriptletAction,
 };
 use super::raw::{Kind, Value};
 use super::reader::{Context, listed, nearest};
@@ -126,6 +126,7 @@ chosen!(
     InitrdCodec,
     Layout,
     PathAction,
+    PcrBank,
     RepoMode,
     RootFormat,
     RpmDatabase,

@@ -22,6 +22,7 @@ pub struct Manifest {
     /// Root hash of `/usr`, which the UKI's command line carries.
     pub usr_root_hash: String,
     pub usr_salt: String,
+    pub pcrs: ManifestPcrs,
     pub partitions: Vec<ManifestPartition>,
     pub outputs: Vec<ManifestOutput>,
     pub packages: Vec<ManifestPackage>,
@@ -69,6 +70,25 @@ pub struct ManifestKernel {
     pub command_line: String,
     /// Modules in the initrd.
     pub initrd_modules: Vec<String>,
+}
+
+/// What the machine's TPM will hold. Values are in hexadecimal, by bank.
+#[derive(Debug, Clone, Serialize)]
+pub struct ManifestPcrs {
+    /// PCR 11: the UKI as systemd-stub measures it, and how far the boot has come.
+    pub uki: Vec<ManifestUkiPcr>,
+}
+
+/// PCR 11 at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct ManifestUkiPcr {
+    /// Number of the UKI's profile; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<usize>,
+    /// As systemd-measure names it; empty: as the kernel is started.
+    pub phase: String,
+    pub sha256: String,
+    pub sha384: String,
 }
 
 #[derive(Debug, Clone, Serialize)]

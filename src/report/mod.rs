@@ -6,7 +6,7 @@ mod sums;
 
 pub use manifest::{
     Manifest, ManifestCommit, ManifestDifference, ManifestKernel, ManifestOpen, ManifestOutput,
-    ManifestPackage, ManifestPartition,
+    ManifestPackage, ManifestPartition, ManifestPcrs, ManifestUkiPcr,
 };
 pub use progress::{Progress, Stage};
 pub use sums::{file_digest, write_sums};

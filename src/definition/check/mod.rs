@@ -5,6 +5,7 @@ mod places;
 
 use std::collections::BTreeMap;
 
+use super::measured_boot;
 use super::plan::{EncryptionMode, Plan, ScriptletAction};
 use super::reader::Context;
 
@@ -260,6 +261,9 @@ fn warnings(context: &Context<'_>, plan: &Plan) {
             "the initrd opens a shell when it fails",
             "leave `initrd.debug` out of production images",
         );
+    }
+    if let Some(measured) = &plan.measured_boot {
+        measured_boot::warn(context, measured);
     }
     for exception in &plan.rpms.unsigned {
         let message = format!("`{}` may come unsigned: {}", exception.package, exception.reason);

@@ -280,6 +280,35 @@ fn an_empty_definition_names_all_that_it_lacks() {
 }
 
 #[test]
+fn policies_are_signed_for_the_initrd_unless_more_is_said() {
+    let plan = |text: &str| {
+        let text = alter("[disk]", &format!("[measured-boot]\n{text}\n[disk]"));
+        load(&[("defs/host.toml", &text)]).unwrap()
+    };
+    assert_eq!(
+        load(&[("defs/host.toml", WHOLE)]).unwrap().plan.measured_boot,
+        None
+    );
+    let definition = plan("key = \"pcr.key\"");
+    let measured = definition.plan.measured_boot.unwrap();
+    assert_eq!(measured.banks, [plan::PcrBank::Sha256, plan::PcrBank::Sha384]);
+    let phases: Vec<_> = measured.phases.iter().map(|phase| phase.as_str()).collect();
+    assert_eq!(phases, ["enter-initrd"]);
+    assert_eq!(definition.warnings.len(), 1);
+    let definition = plan("cert = \"pcr.pem\"\nphases = [\"enter-initrd:leave-initrd\", \"enter-initrd\"]");
+    let messages: Vec<_> = definition
+        .warnings
+        .iter()
+        .map(|problem| problem.message())
+        .collect();
+    let phase = "policies are signed for the phase `enter-initrd:leave-initrd` too";
+    assert_eq!(messages, ["the root partition is not encrypted", phase]);
+    let expanded = definition.plan.to_toml().unwrap();
+    let again = load(&[("defs/host.toml", &expanded)]).unwrap();
+    assert_eq!(again.plan, definition.plan);
+}
+
+#[test]
 fn later_errors_can_name_the_place_of_a_key() {
     let text = alter("[kernel]", "[rpms]\nrequire = [\"a\", \"b\"]\n[kernel]");
     let definition = load(&[("defs/host.toml", &text)]).unwrap();

@@ -156,6 +156,43 @@ fn what_is_wrong_is_named_with_its_place_and_the_way_out() {
             "defs/host.toml:11:11: `os.selinux`: \"..\" does not begin",
             "",
         ),
+        // Measured boot.
+        (
+            "[disk]",
+            "[measured-boot]\n[disk]",
+            "defs/host.toml:12:2: `measured-boot.key` is missing",
+            "add `key = ",
+        ),
+        (
+            "[disk]",
+            "[measured-boot]\nkey = \"k\"\npublic = \"p\"\ncert = \"c\"\n[disk]",
+            "defs/host.toml:15:8: `measured-boot.public` and `measured-boot.cert` exclude",
+            "leave one out",
+        ),
+        (
+            "[disk]",
+            "[measured-boot]\nkey = \"k\"\nbanks = [\"sha1\"]\n[disk]",
+            "defs/host.toml:14:10: `measured-boot.banks[0]`: \"sha1\" is not one of its values",
+            "`sha256`",
+        ),
+        (
+            "[disk]",
+            "[measured-boot]\nkey = \"k\"\nbanks = []\n[disk]",
+            "defs/host.toml:14:9: `measured-boot.banks` is empty",
+            "",
+        ),
+        (
+            "[disk]",
+            "[measured-boot]\nkey = \"k\"\nphases = [\"leave-initrd:enter-initrd\"]\n[disk]",
+            "defs/host.toml:14:11: `measured-boot.phases[0]`: \"leave-initrd:enter-initrd\" has `enter-initrd` out of order",
+            "enter-initrd, leave-initrd, sysinit",
+        ),
+        (
+            "[disk]",
+            "[measured-boot]\nkey = \"k\"\nphases = [\"initrd\"]\n[disk]",
+            "defs/host.toml:14:11: `measured-boot.phases[0]`: \"initrd\" holds `initrd`, which is no phase",
+            "enter-initrd",
+        ),
         // Sources.
         (
             "[kernel]",
