@@ -94,6 +94,7 @@ struct SealedUsr {
 pub fn build(definition: &Definition, request: &Request, progress: &Progress) -> Result<Built, ComposeError> {
     let plan = &definition.plan;
     outputs::check_plan(plan)?;
+    let policy_key = uki::policy_key(plan, progress)?;
     let store = Store::open(&request.store)?;
     let workspace = Workspace::new(&request.out, &plan.image.stem(), &request.unfinished)?;
 
@@ -201,7 +202,17 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     let cmdline = kernel::command_line(plan, &hex(&sealed.root_hash));
     let uki = progress.stage(
         "write the UKI",
-        || KernelImage::write(plan, &kernel, &initrd, &boot, &cmdline, &workspace),
+        || {
+            KernelImage::write(
+                plan,
+                &kernel,
+                &initrd,
+                &boot,
+                &cmdline,
+                policy_key.as_ref(),
+                &workspace,
+            )
+        },
         |uki| format!("{} MiB", uki.size >> 20),
     )?;
 
