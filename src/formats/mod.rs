@@ -31,6 +31,7 @@ mod strbuf;
 #[cfg(test)]
 pub mod testing;
 pub mod uki;
+pub mod uki_addon;
 pub mod verity;
 pub mod vhd;
 pub mod x509;
