@@ -1,5 +1,6 @@
 //! The pipeline, from top to bottom: packages → tree → sealed `/usr` → commit, UKI, disk.
 
+mod addons;
 mod boot;
 mod error;
 mod ids;
@@ -216,6 +217,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         |uki| format!("{} MiB", uki.size >> 20),
     )?;
 
+    let addons = addons::write(plan, &kernel, &boot, &workspace)?;
     let (commit, disks) = join(
         || {
             progress.stage(
@@ -233,7 +235,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         || {
             progress.stage(
                 "write disks",
-                || outputs::write_disks(plan, tree, &boot, &uki, &sealed, &workspace),
+                || outputs::write_disks(plan, tree, &boot, &uki, &addons, &sealed, &workspace),
                 |_| format!("disk {} GiB", plan.disk.size.0 >> 30),
             )
         },
@@ -243,8 +245,8 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         "write the manifest",
         || {
             outputs::write_manifest(
-                plan, &set, &made, &trust, &open, &kernel, &initrd, &cmdline, &uki, &commit, &sealed, &disks,
-                &workspace,
+                plan, &set, &made, &trust, &open, &kernel, &initrd, &cmdline, &uki, &addons, &commit,
+                &sealed, &disks, &workspace,
             )
         },
         |()| String::new(),

@@ -7,12 +7,14 @@ use super::boot::Boot;
 use super::kernel::Kernel;
 use super::workspace::Workspace;
 use crate::definition::measured_boot::{MeasuredBoot, PcrPublic};
+use crate::definition::names::KernelArgument;
 use crate::definition::plan::{PcrBank, Plan};
+use crate::definition::uki::MAIN_PROFILE;
 use crate::formats::at::Content;
 use crate::formats::pcr::policy::Policy;
 use crate::formats::pcr::uki::{SectionDigests, at_phase};
 use crate::formats::pcr::{Bank, Value};
-use crate::formats::uki::{DEFAULT_SBAT, Uki};
+use crate::formats::uki::{DEFAULT_SBAT, Profile, Uki};
 use crate::initrd::Initrd;
 use crate::measure::{PolicyKey, PublicSource};
 use crate::report::{ManifestPcrs, ManifestUkiPcr, Progress};
@@ -70,7 +72,16 @@ impl KernelImage {
         workspace: &Workspace,
     ) -> Result<Self, ComposeError> {
         let public = key.map(PolicyKey::public_pem);
-        let mut uki = Uki {
+        let texts = profile_texts(plan, cmdline);
+        let unsigned: Vec<_> = texts
+            .iter()
+            .map(|(description, cmdline)| Profile {
+                description,
+                cmdline: cmdline.as_deref(),
+                pcrsig: None,
+            })
+            .collect();
+        let uki = Uki {
             stub: &boot.stub,
             osrel: &boot.os_release,
             cmdline,
@@ -80,18 +91,27 @@ impl KernelImage {
             initrd: Content::bytes(&initrd.bytes),
             pcrpkey: public.as_deref().map(str::as_bytes),
             pcrsig: None,
-            profiles: &[],
+            profiles: &unsigned,
         };
-        let banks = plan.measured_boot.iter().flat_map(|measured| &measured.banks);
-        let mut banks: Vec<Bank> = banks.map(|bank| bank_of(*bank)).chain(BANKS).collect();
-        banks.sort();
-        banks.dedup();
-        let digests = uki.measure(&banks)?;
-        let signed = match (key, &plan.measured_boot) {
-            (Some(key), Some(measured)) => sign(key, measured, &digests.pcr_11(0))?,
-            _ => None,
+        let digests = uki.measure(&banks(plan))?;
+        let policies = (0..digests.profiles()).map(|profile| match (key, &plan.measured_boot) {
+            (Some(key), Some(measured)) => sign(key, measured, &digests.pcr_11(profile)),
+            _ => Ok(None),
+        });
+        let policies: Vec<Option<String>> = policies.collect::<Result<_, _>>()?;
+        let policies: Vec<Option<&[u8]>> = policies
+            .iter()
+            .map(|text| text.as_deref().map(str::as_bytes))
+            .collect();
+        let profiles = unsigned.iter().zip(&policies);
+        let profiles: Vec<_> = profiles
+            .map(|(profile, &pcrsig)| Profile { pcrsig, ..*profile })
+            .collect();
+        let uki = Uki {
+            pcrsig: policies.first().copied().flatten(),
+            profiles: &profiles,
+            ..uki
         };
-        uki.pcrsig = signed.as_deref().map(str::as_bytes);
         let name = format!("{}.efi", plan.image.stem());
         let file = workspace.create(&name)?;
         let size = uki.write(&file)?.size;
@@ -101,6 +121,33 @@ impl KernelImage {
             size,
             digests,
         })
+    }
+}
+
+/// The banks that are measured: those of the definition and those that are told in any case.
+fn banks(plan: &Plan) -> Vec<Bank> {
+    let banks = plan.measured_boot.iter().flat_map(|measured| &measured.banks);
+    let mut banks: Vec<Bank> = banks.map(|bank| bank_of(*bank)).chain(BANKS).collect();
+    banks.sort();
+    banks.dedup();
+    banks
+}
+
+/// Description and command line of each profile, that of the default first; nothing where there is but one.
+fn profile_texts(plan: &Plan, cmdline: &str) -> Vec<(String, Option<String>)> {
+    let others = plan.uki.profiles.iter().map(|profile| {
+        let own = profile.cmdline.iter().map(KernelArgument::as_str);
+        let arguments: Vec<_> = [cmdline].into_iter().chain(own).collect();
+        let description = format!("ID={}\nTITLE=\"{}\"\n", profile.id, profile.title);
+        (description, Some(arguments.join(" ")))
+    });
+    let others: Vec<_> = others.collect();
+    match others.len() {
+        0 => others,
+        _ => [(format!("ID={MAIN_PROFILE}\n"), None)]
+            .into_iter()
+            .chain(others)
+            .collect(),
     }
 }
 
