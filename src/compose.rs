@@ -7,6 +7,7 @@ mod ids;
 mod initrd;
 mod kernel;
 mod outputs;
+mod pcrs;
 mod scriptlets;
 mod set;
 mod system;
@@ -245,7 +246,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         "write the manifest",
         || {
             outputs::write_manifest(
-                plan, &set, &made, &trust, &open, &kernel, &initrd, &cmdline, &uki, &addons, &commit,
+                plan, &set, &made, &trust, &open, &kernel, &initrd, &cmdline, &boot, &uki, &addons, &commit,
                 &sealed, &disks, &workspace,
             )
         },

@@ -5,6 +5,7 @@ mod build;
 mod fetch;
 mod lock;
 mod lock_ids;
+mod pcr;
 pub mod report;
 mod rpm;
 mod rpm_closure;
@@ -29,6 +30,7 @@ enum Command {
     Build(build::BuildArgs),
     Boot(boot::BootArgs),
     Lock(lock::LockArgs),
+    Pcr(pcr::PcrArgs),
     Rpm(rpm::RpmArgs),
     #[command(hide = true)]
     SandboxFirstProcess,
@@ -45,6 +47,7 @@ impl Cli {
             Command::Build(args) => build::run(&args),
             Command::Boot(args) => boot::run(args),
             Command::Lock(args) => lock::run(&args),
+            Command::Pcr(args) => pcr::run(&args),
             Command::Rpm(args) => rpm::run(&args),
             Command::SandboxFirstProcess => Ok(sandbox::run()),
             Command::Show(args) => show::run(&args),

@@ -7,6 +7,7 @@ use crate::definition::plan::{Arch, Plan};
 use crate::disk;
 use crate::formats::at::Content;
 use crate::initrd::Initrd;
+use crate::measure::{self, Chain};
 use crate::tree::Tree;
 use crate::tree::path::TreePath;
 
@@ -76,6 +77,30 @@ impl Boot {
             ("loader/loader.conf", Content::bytes(LOADER_CONF)),
         ];
         files.into_iter().chain(addons).collect()
+    }
+
+    /// What a boot of the default profile runs, in its order.
+    pub fn chain<'a>(&'a self, uki: Content<'a>, addons: &'a [Addon]) -> Chain<'a> {
+        let below = |top: &str| {
+            let found = addons.iter().filter_map(|addon| {
+                let name = addon.esp_path.as_deref()?.strip_prefix(top)?.rsplit('/').next()?;
+                Some((name, Content::bytes(&addon.bytes)))
+            });
+            let mut found: Vec<_> = found.collect();
+            found.sort_by_key(|(name, _)| *name);
+            found
+        };
+        let addons = [below("loader/"), below("EFI/")].concat();
+        Chain {
+            loader: Content::bytes(&self.loader),
+            loader_conf: LOADER_CONF,
+            uki,
+            profile: 0,
+            addons: addons
+                .into_iter()
+                .map(|(name, content)| measure::Addon { name, content })
+                .collect(),
+        }
     }
 
     /// Whether the ESP will hold two UKIs and more, before anything is written.

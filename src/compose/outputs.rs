@@ -6,8 +6,9 @@ use std::fs;
 use super::addons::Addon;
 use super::boot::Boot;
 use super::kernel::Kernel;
+use super::pcrs;
 use super::system::Made;
-use super::uki::{KernelImage, pcrs};
+use super::uki::KernelImage;
 use super::workspace::{Workspace, output};
 use super::{ComposeError, SealedUsr, slot_size, wants_vhd};
 use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode, RpmDatabase};
@@ -208,6 +209,7 @@ pub fn write_manifest(
     kernel: &Kernel,
     initrd: &Initrd,
     cmdline: &str,
+    boot: &Boot,
     uki: &KernelImage,
     addons: &[Addon],
     commit: &Commit,
@@ -264,7 +266,7 @@ pub fn write_manifest(
             checksum: commit.checksum,
         },
         usr_root_hash: hex(&sealed.root_hash),
-        pcrs: pcrs(uki),
+        pcrs: pcrs::describe(boot, uki, addons)?,
         rpm_verify: rpm_verify(plan, set, made)?,
         usr_salt: sealed.salt.to_string(),
         partitions: partitions

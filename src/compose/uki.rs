@@ -12,16 +12,16 @@ use crate::definition::plan::{PcrBank, Plan};
 use crate::definition::uki::MAIN_PROFILE;
 use crate::formats::at::Content;
 use crate::formats::pcr::policy::Policy;
-use crate::formats::pcr::uki::{SectionDigests, at_phase};
+use crate::formats::pcr::uki::SectionDigests;
 use crate::formats::pcr::{Bank, Value};
 use crate::formats::uki::{DEFAULT_SBAT, Profile, Uki};
 use crate::initrd::Initrd;
 use crate::measure::{PolicyKey, PublicSource};
-use crate::report::{ManifestPcrs, ManifestUkiPcr, Progress};
+use crate::report::Progress;
 use crate::signing::KeySource;
 
 /// The banks whose values are told in any case: what verifiers ask for.
-const BANKS: [Bank; 2] = [Bank::Sha256, Bank::Sha384];
+pub const BANKS: [Bank; 2] = [Bank::Sha256, Bank::Sha384];
 
 /// The key of PCR policies, where the definition names one; opened before anything is made.
 pub fn policy_key(plan: &Plan, progress: &Progress) -> Result<Option<PolicyKey>, ComposeError> {
@@ -169,34 +169,4 @@ fn sign(key: &PolicyKey, measured: &MeasuredBoot, values: &[Value]) -> Result<Op
         .map(|phase| phase.as_str().to_owned())
         .collect();
     Ok(key.sign(Policy::all(&values, &phases))?)
-}
-
-/// The boot's phases that are told: what systemd-measure tells by default, and before any.
-const PHASES: [&str; 5] = [
-    "",
-    "enter-initrd",
-    "enter-initrd:leave-initrd",
-    "enter-initrd:leave-initrd:sysinit",
-    "enter-initrd:leave-initrd:sysinit:ready",
-];
-
-/// What the manifest says of the machine's measurements.
-pub fn pcrs(uki: &KernelImage) -> ManifestPcrs {
-    let profiles = uki.digests.profiles();
-    let value = |values: &[Value], bank: Bank, phase: &str| {
-        let value = values.iter().find(|value| value.bank() == bank);
-        value
-            .map(|value| at_phase(*value, phase).to_string())
-            .unwrap_or_default()
-    };
-    let uki = (0..profiles).flat_map(|profile| {
-        let values = uki.digests.pcr_11(profile);
-        PHASES.map(|phase| ManifestUkiPcr {
-            profile: (profiles > 1).then_some(profile),
-            phase: phase.to_owned(),
-            sha256: value(&values, Bank::Sha256, phase),
-            sha384: value(&values, Bank::Sha384, phase),
-        })
-    });
-    ManifestPcrs { uki: uki.collect() }
 }

@@ -1,7 +1,9 @@
 //! Why something cannot be measured, or a policy not be signed.
 
+use std::io;
 use std::path::PathBuf;
 
+use crate::formats::pe::PeError;
 use crate::signing::{Algorithm, SigningError};
 
 /// A prediction cannot be made, or a policy not be signed.
@@ -17,6 +19,20 @@ pub enum MeasureError {
         "leave `measured-boot.public` and `measured-boot.cert` out: the public key is in the private one"
     ))]
     Mismatch { public: PathBuf, key: PathBuf },
+    #[error("the {what} cannot be read as an EFI program")]
+    Program {
+        what: String,
+        #[source]
+        source: PeError,
+    },
+    #[error("the UKI has no section `{0}`")]
+    NoSection(&'static str),
+    #[error("section `{0}` is too long to be what it is meant to be")]
+    LongSection(&'static str),
+    #[error("section `{0}` is not UTF-8 text")]
+    NotText(&'static str),
+    #[error("reading what is measured")]
+    Io(#[from] io::Error),
     #[error(transparent)]
     #[diagnostic(transparent)]
     Signing(#[from] SigningError),

@@ -245,7 +245,7 @@ fn what_is_wrong_is_named_with_its_place_and_the_way_out() {
         (
             "[disk]",
             "[[uki.addons]]\nname = \"d\"\ncmdline = [\"rd.break\"]\nkind = \"debug\"\nkey = \"k\"\n[disk]",
-            "defs/host.toml:12:3: `uki.addons[0].cert` is missing",
+            "defs/host.toml:12:1: `uki.addons[0].cert` is missing",
             "keys/debug.pem",
         ),
         // Sources.
