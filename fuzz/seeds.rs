@@ -164,6 +164,43 @@ fn volume(compression: erofs::Compression) -> Vec<u8> {
     out.into_inner()
 }
 
+/// A log of SHA-256 alone: a variable, a program, a tag, a partition table.
+fn event_log() -> Vec<u8> {
+    let event = |start: &[&[u8]], data: &[u8]| {
+        let length = u32::try_from(data.len()).unwrap_or_default();
+        [&start.concat(), &length.to_le_bytes()[..], data].concat()
+    };
+    let header = [
+        b"Spec ID Event03\0".as_slice(),
+        &[0, 0, 0, 0, 0, 2, 0, 2, 1, 0, 0, 0, 0x0b, 0, 32, 0, 0],
+    ];
+    let mut log = event(&[&[0, 0, 0, 0, 3, 0, 0, 0], &[0; 20]], &header.concat());
+    let variable = [
+        &[7; 16][..],
+        &[2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        b"d\0b\0\x01",
+    ]
+    .concat();
+    let mut program = vec![0; 24];
+    program.extend([
+        34, 0, 0, 0, 0, 0, 0, 0, 2, 1, 12, 0, 0xd0, 0x41, 3, 10, 0, 0, 0, 0, 1, 1, 6, 0, 0, 1,
+    ]);
+    program.extend(b"\x04\x04\x0c\0x\0y\0\0\0\0\0\x7f\xff\x04\0");
+    let events: [(u8, [u8; 4], &[u8]); 4] = [
+        (7, [1, 0, 0, 0x80], &variable),
+        (4, [3, 0, 0, 0x80], &program),
+        (9, [6, 0, 0, 0], b"\xec\x22\x3b\x8f\x04\0\0\0a\0\0\0"),
+        (5, [6, 0, 0, 0x80], &[1; 108]),
+    ];
+    for (pcr, kind, data) in events {
+        log.extend(event(
+            &[&[pcr, 0, 0, 0], &kind, &[1, 0, 0, 0, 0x0b, 0], &[9; 32]],
+            data,
+        ));
+    }
+    log
+}
+
 /// Inputs for the target `name`.
 pub fn of(name: &str) -> Vec<Vec<u8>> {
     let with = |number: u8, bytes: &[u8]| [&[number][..], bytes].concat();
@@ -183,6 +220,7 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
             volume(erofs::Compression::Lz4),
             volume(erofs::Compression::Zstd(3)),
         ],
+        "event_log" => vec![event_log()],
         "vhd_footer" => {
             let footer = vhd::Footer {
                 size: 64 << 20,

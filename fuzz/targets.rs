@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use hullwright::definition::{self, Found, Loader};
 use hullwright::formats::at::ReadAt as _;
 use hullwright::formats::elf::Elf;
+use hullwright::formats::event_log::EventLog;
 use hullwright::formats::gvariant::{self, Type};
 use hullwright::formats::kmod::Module;
 use hullwright::formats::ldcache::Cache;
@@ -42,6 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("signed_messages", signed_messages),
     ("erofs_volume", erofs_volume),
     ("vhd_footer", vhd_footer),
+    ("event_log", event_log),
     ("gvariant_value", gvariant_value),
     ("elf_file", elf_file),
     ("kernel_module", kernel_module),
@@ -385,6 +387,17 @@ fn vhd_footer(data: &[u8]) {
     let length = data.len().min(512);
     footer[..length].copy_from_slice(&data[..length]);
     let _ = vhd::Footer::parse(&footer);
+}
+
+fn event_log(data: &[u8]) {
+    let Ok(log) = EventLog::parse(data) else { return };
+    for bank in &log.banks {
+        log.replay(*bank);
+    }
+    for event in &log.events {
+        assert!(event.describe().len() < 2000);
+        event.digests_data();
+    }
 }
 
 /// A type, a NUL, a value.

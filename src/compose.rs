@@ -1,11 +1,13 @@
 //! The pipeline, from top to bottom: packages → tree → sealed `/usr` → commit, UKI, disk.
 
+mod addons;
 mod boot;
 mod error;
 mod ids;
 mod initrd;
 mod kernel;
 mod outputs;
+mod pcrs;
 mod scriptlets;
 mod set;
 mod system;
@@ -94,6 +96,7 @@ struct SealedUsr {
 pub fn build(definition: &Definition, request: &Request, progress: &Progress) -> Result<Built, ComposeError> {
     let plan = &definition.plan;
     outputs::check_plan(plan)?;
+    let policy_key = uki::policy_key(plan, progress)?;
     let store = Store::open(&request.store)?;
     let workspace = Workspace::new(&request.out, &plan.image.stem(), &request.unfinished)?;
 
@@ -191,10 +194,21 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     let cmdline = kernel::command_line(plan, &hex(&sealed.root_hash));
     let uki = progress.stage(
         "write the UKI",
-        || KernelImage::write(plan, &kernel, &initrd, &boot, &cmdline, &workspace),
+        || {
+            KernelImage::write(
+                plan,
+                &kernel,
+                &initrd,
+                &boot,
+                &cmdline,
+                policy_key.as_ref(),
+                &workspace,
+            )
+        },
         |uki| format!("{} MiB", uki.size >> 20),
     )?;
 
+    let addons = addons::write(plan, &kernel, &boot, &workspace)?;
     let (commit, disks) = join(
         || {
             progress.stage(
@@ -212,7 +226,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         || {
             progress.stage(
                 "write disks",
-                || outputs::write_disks(plan, tree, &boot, &uki, &sealed, &workspace),
+                || outputs::write_disks(plan, tree, &boot, &uki, &addons, &sealed, &workspace),
                 |_| format!("disk {} GiB", plan.disk.size.0 >> 30),
             )
         },
@@ -222,8 +236,8 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         "write the manifest",
         || {
             outputs::write_manifest(
-                plan, &set, &made, &trust, &open, &kernel, &initrd, &cmdline, &uki, &commit, &sealed, &disks,
-                &workspace,
+                plan, &set, &made, &trust, &open, &kernel, &initrd, &cmdline, &boot, &uki, &addons, &commit,
+                &sealed, &disks, &workspace,
             )
         },
         |()| String::new(),

@@ -10,6 +10,7 @@ pub mod disk;
 pub mod fetch;
 pub mod formats;
 pub mod initrd;
+pub mod measure;
 pub mod ostree;
 pub mod path;
 pub mod report;

@@ -150,6 +150,7 @@ targets!(
     pe_image,
     erofs_volume,
     vhd_footer,
+    event_log,
     gvariant_value,
     elf_file,
     kernel_module,

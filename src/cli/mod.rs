@@ -6,6 +6,7 @@ mod fetch;
 mod keys;
 mod lock;
 mod lock_ids;
+mod pcr;
 pub mod report;
 mod rpm;
 mod rpm_closure;
@@ -35,6 +36,7 @@ enum Command {
     Boot(boot::BootArgs),
     Keys(keys::KeysArgs),
     Lock(lock::LockArgs),
+    Pcr(pcr::PcrArgs),
     Rpm(rpm::RpmArgs),
     #[command(hide = true)]
     SandboxFirstProcess,
@@ -52,6 +54,7 @@ impl Cli {
             Command::Boot(args) => boot::run(args),
             Command::Keys(args) => keys::run(&args),
             Command::Lock(args) => lock::run(&args),
+            Command::Pcr(args) => pcr::run(&args),
             Command::Rpm(args) => rpm::run(&args),
             Command::SandboxFirstProcess => Ok(sandbox::run()),
             Command::Show(args) => show::run(&args),

@@ -1,11 +1,13 @@
 //! What firmware starts: boot loader, EFI stub, and where they lie on the ESP.
 
 use super::ComposeError;
+use super::addons::Addon;
 use super::kernel::Kernel;
 use crate::definition::plan::{Arch, Plan};
 use crate::disk;
 use crate::formats::at::Content;
 use crate::initrd::Initrd;
+use crate::measure::{self, Chain};
 use crate::tree::Tree;
 use crate::tree::path::TreePath;
 
@@ -17,6 +19,8 @@ const LOADER_CONF: &[u8] = b"timeout 0\neditor no\n";
 /// The files of the boot path that the tree brings.
 pub struct Boot {
     pub stub: Vec<u8>,
+    /// Empty where no add-on is wanted.
+    pub addon_stub: Vec<u8>,
     pub os_release: Vec<u8>,
     loader: Vec<u8>,
     loader_path: &'static str,
@@ -31,9 +35,14 @@ impl Boot {
         };
         let package = "systemd-boot-unsigned; systemd-boot-efi in Debian";
         let stub = format!("/usr/lib/systemd/boot/efi/linux{suffix}.efi.stub");
+        let addon = format!("/usr/lib/systemd/boot/efi/addon{suffix}.efi.stub");
         let loader = format!("/usr/lib/systemd/boot/efi/systemd-boot{suffix}.efi");
         Ok(Self {
             stub: file(tree, &stub, "the EFI stub of the kernel image", package)?,
+            addon_stub: match plan.uki.addons.is_empty() {
+                true => Vec::new(),
+                false => file(tree, &addon, "the EFI stub of add-ons", package)?,
+            },
             os_release: file(
                 tree,
                 "/usr/lib/os-release",
@@ -52,12 +61,46 @@ impl Boot {
     }
 
     /// The files of the ESP, with their paths.
-    pub fn esp_files<'a>(&'a self, uki_path: &'a str, uki: Content<'a>) -> [(&'a str, Content<'a>); 3] {
-        [
+    pub fn esp_files<'a>(
+        &'a self,
+        uki_path: &'a str,
+        uki: Content<'a>,
+        addons: &'a [Addon],
+    ) -> Vec<(&'a str, Content<'a>)> {
+        let addons = addons.iter().filter_map(|addon| {
+            let path = addon.esp_path.as_deref()?;
+            Some((path, Content::bytes(&addon.bytes)))
+        });
+        let files = [
             (self.loader_path, Content::bytes(&self.loader)),
             (uki_path, uki),
             ("loader/loader.conf", Content::bytes(LOADER_CONF)),
-        ]
+        ];
+        files.into_iter().chain(addons).collect()
+    }
+
+    /// What a boot of the default profile runs, in its order.
+    pub fn chain<'a>(&'a self, uki: Content<'a>, addons: &'a [Addon]) -> Chain<'a> {
+        let below = |top: &str| {
+            let found = addons.iter().filter_map(|addon| {
+                let name = addon.esp_path.as_deref()?.strip_prefix(top)?.rsplit('/').next()?;
+                Some((name, Content::bytes(&addon.bytes)))
+            });
+            let mut found: Vec<_> = found.collect();
+            found.sort_by_key(|(name, _)| *name);
+            found
+        };
+        let addons = [below("loader/"), below("EFI/")].concat();
+        Chain {
+            loader: Content::bytes(&self.loader),
+            loader_conf: LOADER_CONF,
+            uki,
+            profile: 0,
+            addons: addons
+                .into_iter()
+                .map(|(name, content)| measure::Addon { name, content })
+                .collect(),
+        }
     }
 
     /// Whether the ESP will hold two UKIs and more, before anything is written.

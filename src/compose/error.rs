@@ -9,6 +9,7 @@ use crate::formats::kconfig;
 use crate::formats::uki::UkiError;
 use crate::formats::verity::VerityError;
 use crate::initrd::InitrdError;
+use crate::measure::MeasureError;
 use crate::rpmset::closure::{ClosureError, NotClosed};
 use crate::rpmset::signature::SignatureError;
 use crate::rpmset::{SetError, rpmdb};
@@ -186,6 +187,9 @@ pub enum ComposeError {
     Ostree(#[from] ostree::Error),
     #[error("the unified kernel image cannot be made: {0}")]
     Uki(#[from] UkiError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Measure(#[from] MeasureError),
     #[error(transparent)]
     #[diagnostic(transparent)]
     Disk(#[from] DiskError),

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use super::addons::Addon;
 use super::boot::Boot;
 use super::kernel::Kernel;
+use super::pcrs;
 use super::system::Made;
-use super::uki::{KernelImage, pcrs};
+use super::uki::KernelImage;
 use super::workspace::{Workspace, output};
 use super::{ComposeError, SealedUsr, slot_size, wants_vhd};
 use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode, RpmDatabase};
@@ -142,15 +144,22 @@ pub fn write_disks(
     tree: &Tree,
     boot: &Boot,
     uki: &KernelImage,
+    addons: &[Addon],
     sealed: &SealedUsr,
     workspace: &Workspace,
 ) -> Result<Disks, ComposeError> {
     let stem = plan.image.stem();
     let uki_path = Boot::uki_path(plan);
-    let esp = boot.esp_files(&uki_path, Content::new(&uki.file, uki.size));
-    let sizes = esp.each_ref().map(|(path, content)| (*path, content.size()));
+    let esp = boot.esp_files(&uki_path, Content::new(&uki.file, uki.size), addons);
+    let sizes: Vec<_> = esp
+        .iter()
+        .map(|(path, content)| (*path, content.size()))
+        .collect();
     disk::check_esp(plan.disk.esp.0, &sizes, &uki_path)?;
-    let esp = esp.map(|(path, content)| FatFile { path, content });
+    let esp: Vec<_> = esp
+        .into_iter()
+        .map(|(path, content)| FatFile { path, content })
+        .collect();
 
     let usr = Usr {
         size: sealed.size,
@@ -200,7 +209,9 @@ pub fn write_manifest(
     kernel: &Kernel,
     initrd: &Initrd,
     cmdline: &str,
+    boot: &Boot,
     uki: &KernelImage,
+    addons: &[Addon],
     commit: &Commit,
     sealed: &SealedUsr,
     disks: &Disks,
@@ -208,11 +219,12 @@ pub fn write_manifest(
 ) -> Result<(), ComposeError> {
     let failed = |source| output(workspace.directory(), source);
     let stem = plan.image.stem();
-    let files = [
+    let mut files = vec![
         format!("{stem}.usr.erofs"),
         format!("{stem}.usr.verity"),
         uki.name.clone(),
     ];
+    files.extend(addons.iter().map(|addon| addon.file.clone()));
     let mut outputs = Vec::new();
     for file in &files {
         let path = workspace.path(file);
@@ -254,6 +266,7 @@ pub fn write_manifest(
             checksum: commit.checksum,
         },
         usr_root_hash: hex(&sealed.root_hash),
+        pcrs: pcrs::describe(boot, uki, addons)?,
         rpm_verify: rpm_verify(plan, set, made)?,
         pcrs: pcrs(uki),
 

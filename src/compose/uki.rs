@@ -6,16 +6,48 @@ use super::ComposeError;
 use super::boot::Boot;
 use super::kernel::Kernel;
 use super::workspace::Workspace;
-use crate::definition::plan::Plan;
+use crate::definition::measured_boot::{MeasuredBoot, PcrPublic};
+use crate::definition::names::KernelArgument;
+use crate::definition::plan::{PcrBank, Plan};
+use crate::definition::uki::MAIN_PROFILE;
 use crate::formats::at::Content;
-use crate::formats::pcr::uki::{SectionDigests, at_phase};
+use crate::formats::pcr::policy::Policy;
+use crate::formats::pcr::uki::SectionDigests;
 use crate::formats::pcr::{Bank, Value};
-use crate::formats::uki::{DEFAULT_SBAT, Uki};
+use crate::formats::uki::{DEFAULT_SBAT, Profile, Uki};
 use crate::initrd::Initrd;
-use crate::report::{ManifestPcrs, ManifestUkiPcr};
+use crate::measure::{PolicyKey, PublicSource};
+use crate::report::Progress;
+use crate::signing::KeySource;
 
 /// The banks whose values are told in any case: what verifiers ask for.
-const BANKS: [Bank; 2] = [Bank::Sha256, Bank::Sha384];
+pub const BANKS: [Bank; 2] = [Bank::Sha256, Bank::Sha384];
+
+/// The key of PCR policies, where the definition names one; opened before anything is made.
+pub fn policy_key(plan: &Plan, progress: &Progress) -> Result<Option<PolicyKey>, ComposeError> {
+    let Some(measured) = &plan.measured_boot else {
+        return Ok(None);
+    };
+    let key = measured
+        .key
+        .as_ref()
+        .map(|key| KeySource::File(key.as_path().to_owned()));
+    let public = measured.public.as_ref().map(|public| match public {
+        PcrPublic::Public(path) => PublicSource::Key(path.as_path()),
+        PcrPublic::Cert(path) => PublicSource::Certificate(path.as_path()),
+    });
+    let Some((key, warnings)) = PolicyKey::open(key.as_ref(), public)? else {
+        return Ok(None);
+    };
+    for warning in warnings {
+        progress.warn(&warning);
+    }
+    if !key.signs() {
+        progress
+            .warn("`measured-boot.key` is not given: the UKI carries the public key and no signed policy");
+    }
+    Ok(Some(key))
+}
 
 /// The image as it lies in the output directory.
 pub struct KernelImage {
@@ -29,15 +61,26 @@ pub struct KernelImage {
 }
 
 impl KernelImage {
-    /// Writes it.
+    /// Writes it, with policies signed by `key`.
     pub fn write(
         plan: &Plan,
         kernel: &Kernel,
         initrd: &Initrd,
         boot: &Boot,
         cmdline: &str,
+        key: Option<&PolicyKey>,
         workspace: &Workspace,
     ) -> Result<Self, ComposeError> {
+        let public = key.map(PolicyKey::public_pem);
+        let texts = profile_texts(plan, cmdline);
+        let unsigned: Vec<_> = texts
+            .iter()
+            .map(|(description, cmdline)| Profile {
+                description,
+                cmdline: cmdline.as_deref(),
+                pcrsig: None,
+            })
+            .collect();
         let uki = Uki {
             stub: &boot.stub,
             osrel: &boot.os_release,
@@ -46,11 +89,29 @@ impl KernelImage {
             sbat: DEFAULT_SBAT,
             linux: Content::new(&kernel.image.blob, kernel.image.blob.size()),
             initrd: Content::bytes(&initrd.bytes),
-            pcrpkey: None,
+            pcrpkey: public.as_deref().map(str::as_bytes),
             pcrsig: None,
-            profiles: &[],
+            profiles: &unsigned,
         };
-        let digests = uki.measure(&BANKS)?;
+        let digests = uki.measure(&banks(plan))?;
+        let policies = (0..digests.profiles()).map(|profile| match (key, &plan.measured_boot) {
+            (Some(key), Some(measured)) => sign(key, measured, &digests.pcr_11(profile)),
+            _ => Ok(None),
+        });
+        let policies: Vec<Option<String>> = policies.collect::<Result<_, _>>()?;
+        let policies: Vec<Option<&[u8]>> = policies
+            .iter()
+            .map(|text| text.as_deref().map(str::as_bytes))
+            .collect();
+        let profiles = unsigned.iter().zip(&policies);
+        let profiles: Vec<_> = profiles
+            .map(|(profile, &pcrsig)| Profile { pcrsig, ..*profile })
+            .collect();
+        let uki = Uki {
+            pcrsig: policies.first().copied().flatten(),
+            profiles: &profiles,
+            ..uki
+        };
         let name = format!("{}.efi", plan.image.stem());
         let file = workspace.create(&name)?;
         let size = uki.write(&file)?.size;
@@ -63,32 +124,49 @@ impl KernelImage {
     }
 }
 
-/// The boot's phases that are told: what systemd-measure tells by default, and before any.
-const PHASES: [&str; 5] = [
-    "",
-    "enter-initrd",
-    "enter-initrd:leave-initrd",
-    "enter-initrd:leave-initrd:sysinit",
-    "enter-initrd:leave-initrd:sysinit:ready",
-];
+/// The banks that are measured: those of the definition and those that are told in any case.
+fn banks(plan: &Plan) -> Vec<Bank> {
+    let banks = plan.measured_boot.iter().flat_map(|measured| &measured.banks);
+    let mut banks: Vec<Bank> = banks.map(|bank| bank_of(*bank)).chain(BANKS).collect();
+    banks.sort();
+    banks.dedup();
+    banks
+}
 
-/// What the manifest says of the machine's measurements.
-pub fn pcrs(uki: &KernelImage) -> ManifestPcrs {
-    let profiles = uki.digests.profiles();
-    let value = |values: &[Value], bank: Bank, phase: &str| {
-        let value = values.iter().find(|value| value.bank() == bank);
-        value
-            .map(|value| at_phase(*value, phase).to_string())
-            .unwrap_or_default()
-    };
-    let uki = (0..profiles).flat_map(|profile| {
-        let values = uki.digests.pcr_11(profile);
-        PHASES.map(|phase| ManifestUkiPcr {
-            profile: (profiles > 1).then_some(profile),
-            phase: phase.to_owned(),
-            sha256: value(&values, Bank::Sha256, phase),
-            sha384: value(&values, Bank::Sha384, phase),
-        })
+/// Description and command line of each profile, that of the default first; nothing where there is but one.
+fn profile_texts(plan: &Plan, cmdline: &str) -> Vec<(String, Option<String>)> {
+    let others = plan.uki.profiles.iter().map(|profile| {
+        let own = profile.cmdline.iter().map(KernelArgument::as_str);
+        let arguments: Vec<_> = [cmdline].into_iter().chain(own).collect();
+        let description = format!("ID={}\nTITLE=\"{}\"\n", profile.id, profile.title);
+        (description, Some(arguments.join(" ")))
     });
-    ManifestPcrs { uki: uki.collect() }
+    let others: Vec<_> = others.collect();
+    match others.len() {
+        0 => others,
+        _ => [(format!("ID={MAIN_PROFILE}\n"), None)]
+            .into_iter()
+            .chain(others)
+            .collect(),
+    }
+}
+
+fn bank_of(bank: PcrBank) -> Bank {
+    match bank {
+        PcrBank::Sha256 => Bank::Sha256,
+        PcrBank::Sha384 => Bank::Sha384,
+        PcrBank::Sha512 => Bank::Sha512,
+    }
+}
+
+/// Policies over `values` of PCR 11, signed for the definition's banks and phases.
+fn sign(key: &PolicyKey, measured: &MeasuredBoot, values: &[Value]) -> Result<Option<String>, ComposeError> {
+    let wanted = |value: &&Value| measured.banks.iter().any(|bank| bank_of(*bank) == value.bank());
+    let values: Vec<Value> = values.iter().filter(wanted).copied().collect();
+    let phases: Vec<String> = measured
+        .phases
+        .iter()
+        .map(|phase| phase.as_str().to_owned())
+        .collect();
+    Ok(key.sign(Policy::all(&values, &phases))?)
 }

@@ -18,6 +18,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod typed;
+pub mod uki;
 mod unbuilt;
 pub mod values;
 

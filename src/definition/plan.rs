@@ -9,6 +9,7 @@ use super::measured_boot::MeasuredBoot;
 use super::names::{
     Account, Identifier, ImageVersion, KernelArgument, OstreeRef, PolicyName, Reason, UnitName,
 };
+use super::uki::Uki;
 use super::values::{ByteSize, FileMode, Released, SourcePath};
 use crate::path::TreePath;
 
@@ -26,6 +27,8 @@ pub struct Plan {
     /// `None`: no policy is signed, and nothing is bound to the image's measurements.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured_boot: Option<MeasuredBoot>,
+    #[serde(skip_serializing_if = "Uki::is_empty")]
+    pub uki: Uki,
     pub outputs: Outputs,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<PathRule>,
@@ -431,6 +434,26 @@ choices! {
 choices! {
     /// A bank of PCRs that policies are signed for.
     PcrBank { Sha256 = "sha256", Sha384 = "sha384", Sha512 = "sha512" }
+}
+choices! {
+    /// Whom an add-on is for.
+    AddonKind {
+        /// Any machine: signed as the image is.
+        Ordinary = "ordinary",
+        /// Machines that trust a key of its own.
+        Debug = "debug",
+    }
+}
+choices! {
+    /// Where an add-on lies.
+    AddonPlace {
+        /// In the output directory: whoever wants it puts it on the ESP.
+        Beside = "beside",
+        /// On the ESP, for this image alone.
+        Uki = "uki",
+        /// On the ESP, for every image of the machine.
+        Loader = "loader",
+    }
 }
 choices! {
     DiskFormat { Raw = "raw", Vhd = "vhd" }

@@ -72,6 +72,8 @@ const NAMED: &[(&str, &str)] = &[
     ("rpms.unsigned", "package"),
     ("rpms.open", "requires"),
     ("rpms.scriptlets", "scriptlet"),
+    ("uki.profiles", "id"),
+    ("uki.addons", "name"),
 ];
 
 impl Table {

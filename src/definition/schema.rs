@@ -12,6 +12,7 @@ use super::raw::Table;
 use super::reader::{Context, Section};
 use super::source::{Found, ids_beside};
 use super::typed::{Present, PresentDirectory};
+use super::uki;
 use super::values::{ByteSize, FileMode, FromText, SourcePath};
 
 /// Reads the whole definition; `None` where a key is missing or wrong, which has been reported.
@@ -26,6 +27,7 @@ pub(super) fn read(context: &Context<'_>, table: &Table) -> Option<Plan> {
     let disk = disk(&top.section("disk"));
     let encryption = encryption(&top.section("encryption"));
     let measured_boot = measured_boot::read(&top.section("measured-boot"));
+    let uki = uki::read(&top.section("uki"));
     let outputs = outputs(&top.section("outputs"));
     let paths = top.entries("paths").iter().filter_map(path_rule).collect();
     let directories = top.entries("directories").iter().filter_map(directory).collect();
@@ -40,6 +42,7 @@ pub(super) fn read(context: &Context<'_>, table: &Table) -> Option<Plan> {
         disk: disk?,
         encryption,
         measured_boot,
+        uki,
         outputs,
         paths,
         directories,

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::plan::{
-    Arch, DiskFormat, EncryptionMode, ErofsCodec, EtcMode, ImaSignatures, InitrdCodec, Layout, PathAction,
-    PcrBank, RepoMode, RootFormat, RpmDatabase, ScriptletAction,
+    AddonKind, AddonPlace, Arch, DiskFormat, EncryptionMode, ErofsCodec, EtcMode, ImaSignatures, InitrdCodec,
+    Layout, PathAction, PcrBank, RepoMode, RootFormat, RpmDatabase, ScriptletAction,
 };
 use super::raw::{Kind, Value};
 use super::reader::{Context, listed, nearest};
@@ -117,6 +117,8 @@ macro_rules! chosen {
     )+};
 }
 chosen!(
+    AddonKind,
+    AddonPlace,
     Arch,
     DiskFormat,
     EncryptionMode,

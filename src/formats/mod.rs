@@ -11,7 +11,6 @@ pub mod cpio;
 pub mod elf;
 pub mod erofs;
 pub mod event_log;
-pub mod ext4;
 pub mod fat;
 mod fat_mend;
 mod fat_volume;
@@ -38,6 +37,7 @@ mod strbuf;
 #[cfg(test)]
 pub mod testing;
 pub mod uki;
+pub mod uki_addon;
 pub mod verity;
 pub mod vhd;
 pub mod x509;

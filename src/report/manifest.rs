@@ -1,6 +1,8 @@
 //! `manifest.json`: what an image is made of and what came out, the same bytes for the same build.
 
-use serde::Serialize;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use crate::scriptlet::ledger::Entry;
 use crate::store::Digest;
@@ -73,20 +75,43 @@ pub struct ManifestKernel {
 }
 
 /// What the machine's TPM will hold. Values are in hexadecimal, by bank.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ManifestPcrs {
     /// PCR 11: the UKI as systemd-stub measures it, and how far the boot has come.
     pub uki: Vec<ManifestUkiPcr>,
+    /// Registers as the kernel is started, by the firmware that boots the image's default profile.
+    pub firmware: Vec<ManifestFirmwarePcrs>,
+    /// What the image itself makes firmware, stub and kernel measure then, in order within each register.
+    pub events: Vec<ManifestPcrEvent>,
 }
 
 /// PCR 11 at one moment.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ManifestUkiPcr {
     /// Number of the UKI's profile; absent where it has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<usize>,
     /// As systemd-measure names it; empty: as the kernel is started.
     pub phase: String,
+    pub sha256: String,
+    pub sha384: String,
+}
+
+/// Registers by number.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ManifestFirmwarePcrs {
+    /// Which firmware, and whether it enforces Secure Boot.
+    pub firmware: String,
+    pub sha256: BTreeMap<u32, String>,
+    pub sha384: BTreeMap<u32, String>,
+}
+
+/// One measuring.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ManifestPcrEvent {
+    pub pcr: u32,
+    /// For people.
+    pub what: String,
     pub sha256: String,
     pub sha384: String,
 }

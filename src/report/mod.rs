@@ -5,8 +5,8 @@ mod progress;
 mod sums;
 
 pub use manifest::{
-    Manifest, ManifestCommit, ManifestDifference, ManifestKernel, ManifestOpen, ManifestOutput,
-    ManifestPackage, ManifestPartition, ManifestPcrs, ManifestUkiPcr,
+    Manifest, ManifestCommit, ManifestDifference, ManifestFirmwarePcrs, ManifestKernel, ManifestOpen,
+    ManifestOutput, ManifestPackage, ManifestPartition, ManifestPcrEvent, ManifestPcrs, ManifestUkiPcr,
 };
 pub use progress::{Progress, Stage};
 pub use sums::{file_digest, write_sums};

@@ -48,6 +48,19 @@ pub enum SigningError {
     ))]
     NoKey { path: PathBuf, found: String },
 
+    #[error("{} holds no public key", path.display())]
+    #[diagnostic(help(
+        "a public key in PEM begins with `-----BEGIN PUBLIC KEY-----` (`openssl pkey -in KEY -pubout`)"
+    ))]
+    NoPublicKey { path: PathBuf },
+
+    #[error("the public key in {} cannot be used", path.display())]
+    PublicKey {
+        path: PathBuf,
+        #[source]
+        source: X509Error,
+    },
+
     #[error("{} holds more than one private key", path.display())]
     #[diagnostic(help("keep each key in a file of its own"))]
     ManyKeys { path: PathBuf },

@@ -13,7 +13,7 @@ pub use development::{DevelopmentSet, Pair};
 pub use error::SigningError;
 pub use generate::{NewKey, generate, self_signed};
 pub use pem_key::PemKey;
-pub use read::{KeySource, Opened, certificates, open_signer};
+pub use read::{KeySource, Opened, certificates, open_signer, public_key};
 
 pub use crate::formats::x509::{Algorithm, Certificate, PublicKey, Scheme, Usage};
 
@@ -34,6 +34,23 @@ pub trait Signer: Send + Sync {
     /// # Errors
     /// Where the key, or what holds it, refuses.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError>;
+
+    /// Signs `message` by `scheme`, where it is not the key's usual one: an RSA key with another
+    /// hash.
+    ///
+    /// # Errors
+    /// As [`Signer::sign`], and where the key cannot sign so.
+    fn sign_by(&self, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+        if scheme == self.scheme() {
+            return self.sign(message);
+        }
+        let why = format!(
+            "it signs by {}, not by {}",
+            self.scheme().as_str(),
+            scheme.as_str()
+        );
+        Err(SigningError::Refused(why))
+    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use ed25519_dalek::pkcs8::DecodePrivateKey as _;
 use ed25519_dalek::{Signer as _, SigningKey};
 use ring::rand::SystemRandom;
 use ring::rsa::KeyPair as RsaKeyPair;
-use ring::signature::RSA_PKCS1_SHA256;
+use ring::signature::{RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512};
 
-use super::{Algorithm, PublicKey, Signer, SigningError};
+use super::{Algorithm, PublicKey, Scheme, Signer, SigningError};
 use crate::formats::pem::Block;
 
 /// A private key, held in memory.
@@ -64,12 +64,29 @@ impl Signer for PemKey {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+        self.sign_by(self.scheme(), message)
+    }
+
+    fn sign_by(&self, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+        let hash = match (&self.key, scheme) {
+            (Key::Rsa(_), Scheme::RsaPkcs1Sha384) => &RSA_PKCS1_SHA384,
+            (Key::Rsa(_), Scheme::RsaPkcs1Sha512) => &RSA_PKCS1_SHA512,
+            _ if scheme == self.scheme() => &RSA_PKCS1_SHA256,
+            _ => {
+                let why = format!(
+                    "it signs by {}, not by {}",
+                    self.scheme().as_str(),
+                    scheme.as_str()
+                );
+                return Err(SigningError::Refused(why));
+            }
+        };
         let refused = |error: p256::ecdsa::Error| SigningError::Refused(error.to_string());
         match &self.key {
             Key::Rsa(key) => {
                 let mut signature = vec![0; key.public().modulus_len()];
                 // The random source blinds the computation; PKCS #1 v1.5 signatures hold none of it.
-                key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
+                key.sign(hash, &SystemRandom::new(), message, &mut signature)
                     .map_err(|_| SigningError::WrongSignature)?;
                 Ok(signature)
             }

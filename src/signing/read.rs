@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::{Certificate, PemKey, Signer, SigningError};
+use super::{Certificate, PemKey, PublicKey, Signer, SigningError};
 use crate::formats::pem::{self, Block};
 
 /// The largest file of keys or certificates that is read.
@@ -122,6 +122,24 @@ pub fn certificates(path: &Path) -> Result<Vec<Certificate>, SigningError> {
         return Err(none());
     }
     Ok(certificates)
+}
+
+/// The public key in the file `path`, PEM (`PUBLIC KEY`).
+///
+/// # Errors
+/// Where it holds none, or one that cannot be used.
+pub fn public_key(path: &Path) -> Result<PublicKey, SigningError> {
+    let (bytes, _) = read(path)?;
+    let none = || SigningError::NoPublicKey {
+        path: path.to_owned(),
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|_| none())?;
+    let blocks = blocks(path, text)?;
+    let block = blocks.iter().find(|block| block.label == "PUBLIC KEY");
+    PublicKey::from_spki(&block.ok_or_else(none)?.bytes).map_err(|source| SigningError::PublicKey {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn blocks(path: &Path, text: &str) -> Result<Vec<Block>, SigningError> {

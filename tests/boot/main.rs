@@ -10,4 +10,5 @@ mod buses;
 mod damage;
 mod first_boot;
 mod lab;
+mod measured;
 mod rpm_verify;

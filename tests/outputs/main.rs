@@ -5,6 +5,7 @@
 mod closure;
 mod disk;
 mod manifest;
+mod measured;
 mod real_rpms;
 mod refused_packages;
 mod refused_plans;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::measured_boot;
 use super::plan::{EncryptionMode, Plan, ScriptletAction};
 use super::reader::Context;
+use super::uki;
 
 /// Reports everything in `plan` that contradicts itself or cannot be built.
 pub(super) fn check(context: &Context<'_>, plan: &Plan) {
@@ -18,6 +19,7 @@ pub(super) fn check(context: &Context<'_>, plan: &Plan) {
     accounts(context, plan);
     places::paths(context, plan);
     texts(context, plan);
+    uki::check(context, &plan.uki);
     warnings(context, plan);
 }
 
@@ -265,7 +267,8 @@ fn warnings(context: &Context<'_>, plan: &Plan) {
     if let Some(measured) = &plan.measured_boot {
         measured_boot::warn(context, measured);
     }
-    for (index, exception) in plan.rpms.unsigned.iter().enumerate() {
+    uki::warn(context, &plan.uki, plan.measured_boot.as_ref());
+    for exception in &plan.rpms.unsigned {
         let message = format!("`{}` may come unsigned: {}", exception.package, exception.reason);
         warn(
             &format!("rpms.unsigned[{index}]"),

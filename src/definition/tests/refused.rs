@@ -193,6 +193,61 @@ fn what_is_wrong_is_named_with_its_place_and_the_way_out() {
             "defs/host.toml:14:11: `measured-boot.phases[0]`: \"initrd\" holds `initrd`, which is no phase",
             "enter-initrd",
         ),
+        // Profiles and add-ons.
+        (
+            "[disk]",
+            "[[uki.profiles]]\nid = \"main\"\ntitle = \"x\"\ncmdline = [\"quiet\"]\n[disk]",
+            "defs/host.toml:13:6: `main` is the name of another profile",
+            "give each its own",
+        ),
+        (
+            "[disk]",
+            "[[uki.profiles]]\nid = \"x\"\ntitle = \"x\"\ncmdline = [\"quiet\", \"systemd.debug-shell=1\"]\n[disk]",
+            "defs/host.toml:15:21: `systemd.debug-shell=1` opens a way into the machine",
+            "debug add-on",
+        ),
+        (
+            "[disk]",
+            "[[uki.profiles]]\nid = \"x\"\ntitle = \"a`b\"\ncmdline = [\"quiet\"]\n[disk]",
+            "defs/host.toml:14:9: `uki.profiles[0].title` is no title",
+            "",
+        ),
+        (
+            "[disk]",
+            "[[uki.addons]]\nname = \"console\"\ncmdline = []\n[disk]",
+            "defs/host.toml:14:11: `uki.addons[0].cmdline` adds nothing",
+            "",
+        ),
+        (
+            "[disk]",
+            "[[uki.addons]]\nname = \"console\"\ncmdline = [\"usrhash=00\"]\n[disk]",
+            "defs/host.toml:14:12: `uki.addons[0].cmdline[0]`: \"usrhash=00\" cannot set `usrhash`",
+            "",
+        ),
+        (
+            "[disk]",
+            "[[uki.addons]]\nname = \"d\"\ncmdline = [\"rd.break\"]\n[disk]",
+            "defs/host.toml:14:12: `rd.break` opens a way into the machine",
+            "kind = \"debug\"",
+        ),
+        (
+            "[disk]",
+            "[[uki.addons]]\nname = \"d\"\ncmdline = [\"quiet\"]\nkey = \"k\"\ncert = \"c\"\n[disk]",
+            "defs/host.toml:15:7: `d` is signed as the image is",
+            "leave `key` and `cert` out",
+        ),
+        (
+            "[disk]",
+            "[[uki.addons]]\nname = \"d\"\ncmdline = [\"rd.break\"]\nkind = \"debug\"\nplace = \"uki\"\n[disk]",
+            "defs/host.toml:16:9: the debug add-on `d` would lie in the image",
+            "beside the image",
+        ),
+        (
+            "[disk]",
+            "[[uki.addons]]\nname = \"d\"\ncmdline = [\"rd.break\"]\nkind = \"debug\"\nkey = \"k\"\n[disk]",
+            "defs/host.toml:12:1: `uki.addons[0].cert` is missing",
+            "keys/debug.pem",
+        ),
         // Sources.
         (
             "[kernel]",

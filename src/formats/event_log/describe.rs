@@ -148,15 +148,15 @@ impl<'a> Event<'a> {
                 [1, 0, 0, 0] => "an error of the firmware".to_owned(),
                 _ => return None,
             }),
-            IPL => Some(if self.data.get(1) == Some(&0) {
-                utf16(self.data)
-            } else {
-                String::from_utf8_lossy(self.data.strip_suffix(b"\0").unwrap_or(self.data)).into_owned()
-            }),
+            IPL => Some(either(self.data)),
             EVENT_TAG => {
                 let (tag, rest) = self.data.split_first_chunk::<4>()?;
                 let (_, rest) = rest.split_first_chunk::<4>()?;
-                Some(format!("tag {:#010x}: {}", u32::from_le_bytes(*tag), utf16(rest)))
+                Some(format!(
+                    "tag {:#010x}: {}",
+                    u32::from_le_bytes(*tag),
+                    either(rest)
+                ))
             }
             EFI_GPT_EVENT | EFI_GPT_EVENT2 => {
                 // The partition table's header (92 bytes), then the number of entries that are in use.
@@ -182,6 +182,14 @@ pub(super) fn utf16(bytes: &[u8]) -> String {
     let units = units.iter().map(|unit| u16::from_le_bytes(*unit));
     let text = char::decode_utf16(units.take_while(|unit| *unit != 0));
     text.map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+}
+
+/// Text in UTF-16 or, as its second byte shows, in ASCII.
+fn either(data: &[u8]) -> String {
+    if data.get(1) == Some(&0) {
+        return utf16(data);
+    }
+    String::from_utf8_lossy(data.strip_suffix(b"\0").unwrap_or(data)).into_owned()
 }
 
 fn bytes(data: &[u8]) -> String {

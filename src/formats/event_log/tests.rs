@@ -33,6 +33,7 @@ fn sample(told: bool) -> Vec<u8> {
         b"initrd",
         b"\x93\xa3\xec\x8f\x0c\0\0\0i\0n\0i\0t\0\0\0",
     );
+    log.add(9, EVENT_TAG, b"options", b"\xed\x22\x3b\x8f\x03\0\0\0ab\0");
     log.add(23, 0x1234, b"?", b"\x01\x02");
     log.bytes
 }
@@ -60,6 +61,7 @@ fn events_are_read_and_told() {
         "5 EV_EFI_GPT_EVENT partition table, 3 partitions",
         "11 EV_IPL .linux",
         "9 EV_EVENT_TAG tag 0x8feca393: init",
+        "9 EV_EVENT_TAG tag 0x8f3b22ed: ab",
         "23 0x00001234 2 bytes: 0102",
     ];
     assert_eq!(told, expected);

@@ -3,6 +3,7 @@
 //! Specifications: TCG *TPM 2.0 Library*, part 1 (extending) and part 3 (PolicyPCR); systemd-stub(7) and
 //! systemd-pcrphase.service(8) for PCR 11; systemd-measure(1) for the file of signed policies.
 
+pub mod image;
 pub mod policy;
 #[cfg(test)]
 mod tests;
@@ -127,6 +128,18 @@ impl Value {
         let mut value = Self::zero(bank);
         (bytes.len() == bank.size()).then(|| value.bytes[..bytes.len()].copy_from_slice(bytes))?;
         Some(value)
+    }
+
+    /// The digest that `text` has in hexadecimal.
+    pub fn from_hex(bank: Bank, text: &str) -> Option<Self> {
+        let nibble = |byte: u8| char::from(byte).to_digit(16);
+        let pairs = text.as_bytes().as_chunks::<2>();
+        let (pairs, []) = pairs else { return None };
+        let bytes = pairs.iter().map(|&[high, low]| {
+            let byte = nibble(high)? << 4 | nibble(low)?;
+            u8::try_from(byte).ok()
+        });
+        Self::new(bank, &bytes.collect::<Option<Vec<u8>>>()?)
     }
 
     pub fn bank(&self) -> Bank {

@@ -53,6 +53,10 @@ fn extending_hashes_old_and_new() {
     assert_eq!(zero.measured(b"x"), zero.extended(&event));
     assert!(!zero.measured(b"x").is_zero());
     assert_eq!(Value::new(Bank::Sha384, &[1; 32]), None);
+    assert_eq!(Value::from_hex(Bank::Sha256, &event.to_string()), Some(event));
+    for text in ["", "0", "zz", &"0".repeat(63), &"0".repeat(66)] {
+        assert_eq!(Value::from_hex(Bank::Sha256, text), None);
+    }
 }
 
 const PHASES: [&str; 4] = [

@@ -104,15 +104,7 @@ impl SectionDigests {
     /// PCR 11 as the stub leaves it when it boots `profile`, before any phase: a value a bank, in the order of the
     /// banks. The sections before the first `.profile` are every profile's, unless it has its own.
     pub fn pcr_11(&self, profile: usize) -> Vec<Value> {
-        let marks = self.sections.iter().enumerate();
-        let mut marks = marks
-            .filter(|(_, (name, _))| name == ".profile")
-            .map(|(at, _)| at);
-        let first = marks.clone().next().unwrap_or(self.sections.len());
-        let start = marks.by_ref().nth(profile).unwrap_or(self.sections.len());
-        let end = marks.next().unwrap_or(self.sections.len());
-        let (base, own) = (&self.sections[..first], &self.sections[start..end]);
-        let find = |name: &str| own.iter().chain(base).find(|(found, _)| found == name);
+        let find = sections(&self.sections, |(name, _)| name.clone(), profile);
         let mut pcr: Vec<Value> = self.banks.iter().map(|&bank| Value::zero(bank)).collect();
         for name in MEASURED {
             let Some((_, digests)) = find(name) else { continue };
@@ -122,6 +114,27 @@ impl SectionDigests {
             }
         }
         pcr
+    }
+}
+
+/// How the stub finds a section when it boots `profile`, among `all` in the image's order: the profile's own comes
+/// first, then what stands before the first `.profile`.
+pub fn sections<'s, T>(
+    all: &'s [T],
+    name: impl Fn(&T) -> String,
+    profile: usize,
+) -> impl Fn(&str) -> Option<&'s T> {
+    let names: Vec<String> = all.iter().map(&name).collect();
+    let marks = names.iter().enumerate();
+    let marks: Vec<usize> = marks
+        .filter(|(_, name)| *name == ".profile")
+        .map(|(at, _)| at)
+        .collect();
+    let mark = |number: usize| marks.get(number).copied().unwrap_or(names.len());
+    let (first, start, end) = (mark(0), mark(profile), mark(profile + 1));
+    move |wanted| {
+        let at = (start..end).chain(0..first).find(|at| names[*at] == wanted)?;
+        all.get(at)
     }
 }
 

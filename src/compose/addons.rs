@@ -1,0 +1,61 @@
+//! Add-ons of the kernel image: made, and laid where the definition wants them.
+
+use std::fs;
+
+use super::ComposeError;
+use super::boot::Boot;
+use super::kernel::Kernel;
+use super::workspace::{Workspace, output};
+use crate::definition::names::KernelArgument;
+use crate::definition::plan::{AddonPlace, Plan};
+use crate::definition::uki::UkiAddon;
+use crate::formats::uki_addon;
+
+/// An add-on as it lies in the output directory.
+pub struct Addon {
+    /// Of its file there.
+    pub file: String,
+    /// On the ESP, where it lies there too.
+    pub esp_path: Option<String>,
+    pub bytes: Vec<u8>,
+}
+
+/// Where add-on `name` lies on the ESP. The stub leaves the boot counter out when it looks for the directory.
+fn esp_path(plan: &Plan, name: &str, place: AddonPlace) -> Option<String> {
+    match place {
+        AddonPlace::Beside => None,
+        AddonPlace::Uki => Some(format!(
+            "EFI/Linux/{}.efi.extra.d/{name}.addon.efi",
+            plan.image.stem()
+        )),
+        AddonPlace::Loader => Some(format!("loader/addons/{name}.addon.efi")),
+    }
+}
+
+/// Writes the add-ons of the definition, in its order.
+pub fn write(
+    plan: &Plan,
+    kernel: &Kernel,
+    boot: &Boot,
+    workspace: &Workspace,
+) -> Result<Vec<Addon>, ComposeError> {
+    let write = |addon: &UkiAddon| {
+        let arguments: Vec<_> = addon.cmdline.iter().map(KernelArgument::as_str).collect();
+        let cmdline = arguments.join(" ");
+        let made = uki_addon::Addon {
+            stub: &boot.addon_stub,
+            cmdline: &cmdline,
+            uname: addon.bound.then_some(kernel.release.as_str()),
+        };
+        let file = format!("{}.{}.addon.efi", plan.image.stem(), addon.name);
+        made.write(&workspace.create(&file)?)?;
+        let path = workspace.path(&file);
+        let bytes = fs::read(&path).map_err(|source| output(&path, source))?;
+        Ok(Addon {
+            esp_path: esp_path(plan, addon.name.as_str(), addon.place),
+            file,
+            bytes,
+        })
+    };
+    plan.uki.addons.iter().map(write).collect()
+}
