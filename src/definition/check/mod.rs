@@ -268,7 +268,7 @@ fn warnings(context: &Context<'_>, plan: &Plan) {
         measured_boot::warn(context, measured);
     }
     uki::warn(context, &plan.uki, plan.measured_boot.as_ref());
-    for exception in &plan.rpms.unsigned {
+    for (index, exception) in plan.rpms.unsigned.iter().enumerate() {
         let message = format!("`{}` may come unsigned: {}", exception.package, exception.reason);
         warn(
             &format!("rpms.unsigned[{index}]"),
