@@ -10,6 +10,7 @@ mod rpm;
 mod rpm_closure;
 mod sandbox;
 mod show;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ enum Command {
     #[command(hide = true)]
     SandboxFirstProcess,
     Show(show::Args),
+    Verify(verify::VerifyArgs),
 }
 
 impl Cli {
@@ -48,6 +50,7 @@ impl Cli {
             Command::Rpm(args) => rpm::run(&args),
             Command::SandboxFirstProcess => Ok(sandbox::run()),
             Command::Show(args) => show::run(&args),
+            Command::Verify(args) => verify::run(&args),
         }
     }
 }
