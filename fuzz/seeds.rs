@@ -22,7 +22,7 @@ use pgp::types::{KeyDetails as _, KeyVersion, Password, Timestamp};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::targets::package_header;
+use super::targets::{FAT_RESERVED, FAT_SIZE, FAT_TABLE, package_header};
 
 /// When the key was made, and the signature.
 const BORN: u32 = 1_000_000_000;
@@ -73,6 +73,108 @@ fn signature() -> Vec<u8> {
         Err(error) => panic!("{error}"),
     }
     bytes
+}
+
+/// Puts `fields` into `bytes`: place and little-endian value of so many bytes.
+fn put(bytes: &mut [u8], fields: &[(usize, usize, u64)]) {
+    for &(at, size, value) in fields {
+        bytes[at..at + size].copy_from_slice(&value.to_le_bytes()[..size]);
+    }
+}
+
+/// The first sectors of a disk of 64 KiB with one partition.
+fn gpt_table() -> Vec<u8> {
+    let mut disk = vec![0; 34 * 512];
+    disk[512..520].copy_from_slice(b"EFI PART");
+    let fields = [
+        (450, 1, 0xee),
+        (454, 4, 1),
+        (458, 4, 127),
+        (510, 2, 0xaa55),
+        (520, 4, 0x1_0000),
+        (524, 4, 92),
+        (536, 8, 1),
+        (544, 8, 127),
+        (552, 8, 34),
+        (560, 8, 94),
+        (584, 8, 2),
+        (592, 4, 128),
+        (596, 4, 128),
+        (1024, 8, 77),
+        (1040, 8, 78),
+        (1056, 8, 40),
+        (1064, 8, 50),
+        (1080, 2, 0x61),
+    ];
+    put(&mut disk, &fields);
+    disk
+}
+
+/// What the target makes a volume of: a file with a long name, and a directory.
+fn fat_volume() -> Vec<u8> {
+    let mut bytes = vec![0; 2560 + 3 * 512];
+    let fields = [
+        (11, 2, 512),
+        (13, 1, 1),
+        (14, 2, FAT_RESERVED / 512),
+        (16, 1, 2),
+        (32, 4, FAT_SIZE / 512),
+        (36, 4, FAT_TABLE / 512),
+        (44, 4, 2),
+        (510, 2, 0xaa55),
+        (512 + 8, 4, 0x0fff_ffff),
+        (512 + 12, 4, 0x0fff_ffff),
+        (512 + 16, 4, 0x0fff_ffff),
+    ];
+    put(&mut bytes, &fields);
+    let short = b"LONGNA~1TXT";
+    let sum = short
+        .iter()
+        .fold(0_u8, |sum, &byte| sum.rotate_right(1).wrapping_add(byte));
+    let root = 2560;
+    let long = &mut bytes[root..root + 32];
+    long[1..32].fill(0xff);
+    put(
+        long,
+        &[
+            (0, 1, 0x41),
+            (1, 2, 0x61),
+            (3, 2, 0),
+            (11, 1, 0x0f),
+            (12, 1, 0),
+            (13, 1, u64::from(sum)),
+            (26, 2, 0),
+        ],
+    );
+    bytes[root + 32..root + 43].copy_from_slice(short);
+    put(&mut bytes[root + 32..root + 64], &[(26, 2, 3), (28, 4, 100)]);
+    bytes[root + 64..root + 75].copy_from_slice(b"DIRECTORY  ");
+    put(&mut bytes[root + 64..root + 96], &[(11, 1, 0x10), (26, 2, 4)]);
+    let below = root + 2 * 512;
+    for (at, name) in [(below, b".          "), (below + 32, b"..         ")] {
+        bytes[at..at + 11].copy_from_slice(name);
+        bytes[at + 11] = 0x10;
+    }
+    bytes
+}
+
+/// A disk of 1 MiB with data in one cluster of 4 KiB.
+fn qcow2_image() -> Vec<u8> {
+    let mut image = vec![0; 5 * 4096];
+    image[..4].copy_from_slice(b"QFI\xfb");
+    let fields: [(usize, &[u8]); 7] = [
+        (4, &3_u32.to_be_bytes()),
+        (20, &12_u32.to_be_bytes()),
+        (24, &(1_u64 << 20).to_be_bytes()),
+        (36, &1_u32.to_be_bytes()),
+        (40, &4096_u64.to_be_bytes()),
+        (4096, &8192_u64.to_be_bytes()),
+        (8192 + 8, &(3 * 4096_u64).to_be_bytes()),
+    ];
+    for (at, bytes) in fields {
+        image[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+    image
 }
 
 /// A header with dependencies of every kind.
@@ -215,6 +317,9 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "openpgp_keys" => vec![public_key(), b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n".to_vec()],
         "pe_image" => vec![pe_image()],
         "signed_messages" => signed_messages(),
+        "gpt_table" => vec![gpt_table()],
+        "fat_volume" => vec![fat_volume()],
+        "qcow2_image" => vec![qcow2_image()],
         "erofs_volume" => vec![
             volume(erofs::Compression::None),
             volume(erofs::Compression::Lz4),

@@ -22,4 +22,5 @@ mod sys;
 #[cfg(test)]
 mod testing;
 pub mod tree;
+pub mod verify;
 pub mod vm;

@@ -12,6 +12,7 @@ mod rpm;
 mod rpm_closure;
 mod sandbox;
 mod show;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,7 @@ enum Command {
     #[command(hide = true)]
     SandboxFirstProcess,
     Show(show::Args),
+    Verify(verify::VerifyArgs),
 }
 
 impl Cli {
@@ -58,6 +60,7 @@ impl Cli {
             Command::Rpm(args) => rpm::run(&args),
             Command::SandboxFirstProcess => Ok(sandbox::run()),
             Command::Show(args) => show::run(&args),
+            Command::Verify(args) => verify::run(&args),
         }
     }
 }

@@ -19,7 +19,7 @@ pub use error::DiskError;
 pub use first_boot::{RepartPartition, repart_partitions};
 pub use guid::{Arch, Role, derive_uuid};
 pub use layout::{DiskPlan, DiskSpec, Partition, Slot, Slots, Usr};
-pub use tree_digest::{CHUNK_SIZE, TreeDigest};
+pub use tree_digest::{CHUNK_SIZE, TreeDigest, filled_chunks};
 
 /// Bytes that everything on a disk is aligned to.
 pub const ALIGNMENT: u64 = 1 << 20;

@@ -3,12 +3,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::sparse;
+use crate::formats::at::ReadAt;
 use crate::store::Digest;
 
 /// Bytes of a chunk.
@@ -20,20 +20,42 @@ pub struct TreeDigest {
     chunks: Vec<Digest>,
 }
 
+/// Which chunks of the first `size` bytes of `file` are more than a hole.
+///
+/// # Errors
+/// Whatever asking the file system gives.
+pub fn filled_chunks(file: &File, size: u64) -> io::Result<Vec<bool>> {
+    let count = usize::try_from(size.div_ceil(CHUNK_SIZE)).map_err(io::Error::other)?;
+    let mut filled = vec![false; count];
+    for range in sparse::data_ranges(file, size)? {
+        let chunks = range.start / CHUNK_SIZE..range.end.div_ceil(CHUNK_SIZE);
+        filled[chunks.start as usize..chunks.end as usize].fill(true);
+    }
+    Ok(filled)
+}
+
 impl TreeDigest {
     /// Reads the first `size` bytes of `file`.
     ///
     /// # Errors
     /// Whatever reading gives.
     pub fn of(file: &File, size: u64) -> io::Result<Self> {
-        let count = usize::try_from(size.div_ceil(CHUNK_SIZE)).map_err(io::Error::other)?;
-        let mut filled = vec![false; count];
-        for range in sparse::data_ranges(file, size)? {
-            let chunks = range.start / CHUNK_SIZE..range.end.div_ceil(CHUNK_SIZE);
-            filled[chunks.start as usize..chunks.end as usize].fill(true);
-        }
-        if !size.is_multiple_of(CHUNK_SIZE) {
-            filled[count - 1] = true;
+        Self::of_filled(file, size, filled_chunks(file, size)?)
+    }
+
+    /// Reads the first `size` bytes of `source`, of which only the chunks in `filled` are not known to be zeroes.
+    ///
+    /// # Errors
+    /// Whatever reading gives.
+    pub fn of_filled(source: &impl ReadAt, size: u64, mut filled: Vec<bool>) -> io::Result<Self> {
+        filled.resize(
+            usize::try_from(size.div_ceil(CHUNK_SIZE)).map_err(io::Error::other)?,
+            false,
+        );
+        if let Some(last) = filled.last_mut()
+            && !size.is_multiple_of(CHUNK_SIZE)
+        {
+            *last = true;
         }
         let zero = Digest::of(&vec![0; CHUNK_SIZE as usize]);
         let chunks = filled
@@ -45,12 +67,17 @@ impl TreeDigest {
                 }
                 let start = index as u64 * CHUNK_SIZE;
                 buffer.resize((size - start).min(CHUNK_SIZE) as usize, 0);
-                file.read_exact_at(buffer, start)?;
+                source.read_exact_at(buffer, start)?;
                 Ok(Digest::of(buffer))
             });
         Ok(Self {
             chunks: chunks.collect::<io::Result<_>>()?,
         })
+    }
+
+    /// The digests of the chunks, in order.
+    pub fn chunks(&self) -> &[Digest] {
+        &self.chunks
     }
 
     /// The digest of the whole.

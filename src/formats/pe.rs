@@ -4,6 +4,7 @@
 //! against the file's size before use, so any bytes may be given.
 
 use std::io;
+use std::ops::Range;
 
 use super::at::ReadAt;
 
@@ -194,6 +195,24 @@ impl Image {
         u16_at(&self.headers, self.optional + 70)
     }
 
+    /// Where in the file the certificate table lies; `None` where the image is not signed.
+    pub fn certificates(&self) -> Option<Range<u64>> {
+        let (start, size) = self.directory(CERTIFICATES);
+        let start = u64::from(start);
+        (size > 0).then(|| start..start + u64::from(size))
+    }
+
+    /// Where in the file the fields lie that signing writes: the checksum, and the directory entry of the certificates.
+    pub fn signing_fields(&self) -> Vec<Range<usize>> {
+        let (start, entries) = self.directories;
+        let checksum = self.optional + 64..self.optional + 68;
+        let at = start + CERTIFICATES * 8;
+        match entries > CERTIFICATES {
+            true => vec![checksum, at..at + 8],
+            false => Vec::from([checksum]),
+        }
+    }
+
     pub(super) fn directory(&self, entry: usize) -> (u32, u32) {
         let (start, entries) = self.directories;
         if entry >= entries {
@@ -237,7 +256,7 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A small EFI program in the shape of a stub: `.text`, `.sbat`, `.sdmagic`, `.reloc`, 4 KiB

@@ -96,7 +96,7 @@ pub fn hash_device_size(data_size: u64, algorithm: Algorithm) -> u64 {
 
 /// Number of hash blocks in each level, the lowest first; none for a single data block, whose
 /// digest is the root hash itself.
-fn levels(data_blocks: u64, algorithm: Algorithm) -> Vec<u64> {
+pub(super) fn levels(data_blocks: u64, algorithm: Algorithm) -> Vec<u64> {
     let mut levels = Vec::new();
     let mut blocks = data_blocks;
     while blocks > 1 {
@@ -224,27 +224,27 @@ fn hash_level(
 }
 
 /// A hash that has already taken the salt in.
-enum Hasher {
+pub(super) enum Hasher {
     Sha256(Sha256),
     Sha512(Sha512),
 }
 
 impl Hasher {
-    fn new(params: &Params) -> Self {
+    pub(super) fn new(params: &Params) -> Self {
         match params.algorithm {
             Algorithm::Sha256 => Self::Sha256(Sha256::new_with_prefix(&params.salt)),
             Algorithm::Sha512 => Self::Sha512(Sha512::new_with_prefix(&params.salt)),
         }
     }
 
-    fn algorithm(&self) -> Algorithm {
+    pub(super) fn algorithm(&self) -> Algorithm {
         match self {
             Self::Sha256(_) => Algorithm::Sha256,
             Self::Sha512(_) => Algorithm::Sha512,
         }
     }
 
-    fn hash(&self, block: &[u8], digest: &mut [u8]) {
+    pub(super) fn hash(&self, block: &[u8], digest: &mut [u8]) {
         match self {
             Self::Sha256(salted) => digest.copy_from_slice(&salted.clone().chain_update(block).finalize()),
             Self::Sha512(salted) => digest.copy_from_slice(&salted.clone().chain_update(block).finalize()),

@@ -7,6 +7,7 @@
 //! Specification: <https://ostreedev.github.io/ostree/repo/>, and libostree's `ostree-core.h` for the
 //! types of its objects.
 
+mod checksum;
 mod commit;
 mod content;
 mod error;
@@ -16,6 +17,7 @@ mod read;
 mod summary;
 mod walk;
 
+pub use checksum::ContentChecksum;
 pub use commit::{Commit, CommitOptions, Value, write_commit};
 pub use error::Error;
 pub use layout::RepoMode;

@@ -66,6 +66,14 @@ impl StoredInode {
         self.head.size
     }
 
+    pub fn uid(&self) -> u32 {
+        self.head.uid
+    }
+
+    pub fn gid(&self) -> u32 {
+        self.head.gid
+    }
+
     /// Number of links, as stored.
     pub fn links(&self) -> u32 {
         self.head.nlink

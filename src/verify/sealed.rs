@@ -1,0 +1,139 @@
+//! The sealed `/usr`: root hash, hash tree and data, and the partitions that the root hash names.
+
+use super::table::NO_TABLE;
+use super::{Notes, Place, Subject};
+use crate::disk::Role;
+use crate::formats::erofs::Image;
+use crate::formats::gpt::Entry;
+use crate::formats::verity::VerityError;
+use crate::formats::verity_check::{Broken, check};
+use crate::store::hex;
+
+/// The partitions of the `/usr` that `root_hash` seals: those that it names, or else the only ones there are.
+fn volumes<'a>(subject: &'a Subject, root_hash: &[u8]) -> Option<[&'a Entry; 2]> {
+    if let [Some(usr), Some(verity)] = subject.sealed(root_hash) {
+        return Some([usr, verity]);
+    }
+    let (_, entries) = subject.partitions()?;
+    let only = |role: Role| {
+        let mut of_role = entries
+            .iter()
+            .filter(|entry| subject.role(entry) == Some(role) && entry.label != "_empty");
+        of_role.next().filter(|_| of_role.next().is_none())
+    };
+    Some([only(Role::Usr)?, only(Role::UsrVerity)?])
+}
+
+/// Check `root-hash`.
+pub fn root_hash(subject: &Subject, notes: &mut Notes) {
+    let Some((medium, _)) = subject.partitions() else {
+        return notes.not_checked(NO_TABLE);
+    };
+    let hashes = subject.root_hashes();
+    if hashes.is_empty() {
+        return notes
+            .not_checked("no kernel image on the ESP names a root hash (see checks `esp` and `uki`)");
+    }
+    for (kernel, root_hash) in hashes {
+        let Some([usr, verity]) = volumes(subject, root_hash) else {
+            let what = format!("`{}` seals a /usr that is not on the disk", kernel.path);
+            notes.fail(Place::file(&medium.name), what);
+            continue;
+        };
+        let place = |entry: &Entry, offset: u64| {
+            let at = entry.offset().saturating_add(offset);
+            Place::file(&medium.name).partition(entry.number).at(at)
+        };
+        let data = medium.partition(usr);
+        let checked = match check(&data, &medium.partition(verity), root_hash) {
+            Ok(checked) => checked,
+            Err(error @ VerityError::Superblock(_)) => {
+                notes.fail(place(verity, 0), error.to_string());
+                continue;
+            }
+            Err(error) => {
+                notes.fail(
+                    place(verity, 0),
+                    format!("the hash tree and its data cannot be read: {error}"),
+                );
+                continue;
+            }
+        };
+        for broken in &checked.broken {
+            match broken {
+                Broken::Hash { offset: 4096 } => notes.fail(
+                    place(verity, 4096),
+                    format!(
+                        "the top of the hash tree does not have the root hash {} of `{}`",
+                        hex(root_hash),
+                        kernel.path
+                    ),
+                ),
+                Broken::Hash { offset } => notes.fail(
+                    place(verity, *offset),
+                    "a block of the hash tree is not the one that was sealed",
+                ),
+                Broken::Data { offset } => notes.fail(
+                    place(usr, *offset),
+                    "a block of /usr is not the one that was sealed",
+                ),
+            }
+        }
+        match Image::open(data) {
+            Err(error) => notes.fail(place(usr, 0), error.to_string()),
+            Ok(image) if u64::from(image.volume().blocks) * 4096 > checked.data_size => {
+                notes.fail(place(verity, 0), "the hash tree does not cover all of /usr");
+            }
+            Ok(_) => notes.held(format!(
+                "{} MiB under {}…",
+                checked.data_size >> 20,
+                &hex(root_hash)[..12]
+            )),
+        }
+    }
+}
+
+/// Check `partition-uuids`.
+pub fn partition_uuids(subject: &Subject, notes: &mut Notes) {
+    let Some((medium, entries)) = subject.partitions() else {
+        return notes.not_checked(NO_TABLE);
+    };
+    let hashes = subject.root_hashes();
+    if hashes.is_empty() {
+        return notes
+            .not_checked("no kernel image on the ESP names a root hash (see checks `esp` and `uki`)");
+    }
+    let mut named = Vec::new();
+    for (kernel, root_hash) in hashes {
+        let parts = [(Role::Usr, "first"), (Role::UsrVerity, "last")];
+        for ((role, half), found) in parts.into_iter().zip(subject.sealed(root_hash)) {
+            match found {
+                Some(entry) => named.push(entry.number),
+                None => notes.fail(
+                    Place::file(&medium.name),
+                    format!(
+                        "no partition of type {} has the {half} half of {} for its UUID, which `{}` names",
+                        role.name(),
+                        hex(root_hash),
+                        kernel.path
+                    ),
+                ),
+            }
+        }
+    }
+    for entry in entries {
+        let is_sealed = subject.role(entry).is_some_and(Role::is_sealed);
+        if is_sealed && entry.label != "_empty" && !named.contains(&entry.number) {
+            notes.fail(
+                Place::file(&medium.name)
+                    .partition(entry.number)
+                    .at(entry.offset()),
+                format!(
+                    "no kernel image names `{}` with the UUID {}",
+                    entry.label, entry.uuid
+                ),
+            );
+        }
+    }
+    notes.held(format!("{} partitions named by root hashes", named.len()));
+}
