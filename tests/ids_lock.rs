@@ -123,6 +123,20 @@ fn a_number_that_changes_hands_stops_build_and_lock() {
 }
 
 #[test]
+fn a_lock_is_held_to_the_dependencies_that_a_build_is_held_to() {
+    let Some(rpms) = sample_rpms() else { return };
+    let place = tempfile::tempdir().unwrap();
+    let definition = definition(
+        place.path(),
+        "[[rpms.open]]\nrequires = \"no-such-thing\"\nreason = \"a test\"\n",
+    );
+    let output = lock_ids(&definition, &rpms);
+    assert!(!output.status.success());
+    assert!(errors(&output).contains("no-such-thing"), "{}", said(&output));
+    assert!(!place.path().join("host.ids.lock").exists());
+}
+
+#[test]
 fn a_build_without_a_lock_says_so() {
     let place = tempfile::tempdir().unwrap();
     let output = build(

@@ -80,6 +80,8 @@ const MOUNTER: &str = "/usr/lib/systemd/system-generators/systemd-gpt-auto-gener
 const ESP_PLACES: [&str; 2] = ["/efi", "/boot"];
 /// With its own umask: firmware's files are for root.
 const ESP_MODE: u16 = 0o700;
+/// Nothing is seen of it until something looks inside, nor two minutes after the last look.
+const MOUNTED: &str = "the EFI system partition, while systemd has it mounted there";
 /// No time that a package could have.
 const LATER: i64 = -1;
 
@@ -338,8 +340,7 @@ impl Booted {
             && node.children().is_some_and(|children| children.is_empty())
         {
             node.meta = Meta::root(ESP_MODE, 0);
-            self.touched
-                .insert(path, "the EFI system partition is mounted there".to_owned());
+            self.touched.insert(path, MOUNTED.to_owned());
         }
     }
 }
@@ -446,7 +447,7 @@ mod tests {
         let by_unit = "`/usr/lib/systemd/system/served.service` gives it another owner or mode at boot";
         assert_eq!(said("/var/lib/served/file"), Some(by_unit));
         assert_eq!(found("/boot"), is(0o700, "root", "root"));
-        assert_eq!(said("/boot"), Some("the EFI system partition is mounted there"));
+        assert_eq!(said("/boot"), Some(MOUNTED));
         let id = booted.tree.file(&TreePath::literal("/etc/machine-id")).unwrap();
         assert_eq!(id.blob.size(), 33);
         let link = &booted.tree.get(&TreePath::literal("/var/link")).unwrap().kind;

@@ -111,5 +111,8 @@ fn rpm_finds_what_the_manifest_says() {
         of("/var/lib/chrony")["reason"],
         "`/usr/lib/systemd/system/chrony.service` gives it another owner or mode at boot"
     );
-    assert_eq!(of("/boot")["reason"], "the EFI system partition is mounted there");
+    assert_eq!(
+        of("/boot")["reason"],
+        "the EFI system partition, while systemd has it mounted there"
+    );
 }
