@@ -2,6 +2,7 @@
 
 mod addons;
 mod boot;
+mod built_root;
 mod error;
 mod ids;
 mod initrd;
@@ -99,6 +100,13 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     let policy_key = uki::policy_key(plan, progress)?;
     let store = Store::open(&request.store)?;
     let workspace = Workspace::new(&request.out, &plan.image.stem(), &request.unfinished)?;
+
+    let secret = built_root::secret(plan, &workspace, progress)?;
+    if let Some(name) = built_root::key_name(plan) {
+        progress.note(&format!(
+            "{name}: the key of the root partition, made for this build; whoever has it and the image reads every machine"
+        ));
+    }
 
     let ids = ids::read(plan)?;
     if ids.is_none() {
@@ -226,7 +234,10 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         || {
             progress.stage(
                 "write disks",
-                || outputs::write_disks(plan, tree, &boot, &uki, &addons, &sealed, &workspace),
+                || {
+                    let secret = secret.as_ref().map(|secret| secret.as_slice());
+                    outputs::write_disks(plan, tree, &boot, &uki, &addons, &sealed, secret, &workspace)
+                },
                 |_| format!("disk {} GiB", plan.disk.size.0 >> 30),
             )
         },

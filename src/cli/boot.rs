@@ -89,6 +89,11 @@ pub struct BootArgs {
     #[arg(long)]
     tpm: bool,
 
+    /// Give the machine the key of a root partition that was encrypted at build, as the credential
+    /// cryptsetup.passphrase [default: the one file *.root.key of an output directory]
+    #[arg(long, value_name = "FILE")]
+    root_key: Option<PathBuf>,
+
     /// With --ssh: a command to run in the guest; one word is a line for its shell, several arrive as they are
     #[arg(last = true, value_name = "CMD", requires = "ssh")]
     command: Vec<String>,
@@ -193,6 +198,22 @@ fn patience(accelerator: Accelerator) -> u64 {
     }
 }
 
+/// The key that the image's root partition wants, where one is named or lies in the output directory.
+fn root_key(args: &BootArgs) -> miette::Result<Option<PathBuf>> {
+    if args.root_key.is_some() || !args.image.is_dir() {
+        return Ok(args.root_key.clone());
+    }
+    let entries = std::fs::read_dir(&args.image).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let mut found: Vec<PathBuf> = entries
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot list {}", args.image.display()))?
+        .into_iter()
+        .map(|entry| entry.path())
+        .filter(|path| path.to_string_lossy().ends_with(".root.key"))
+        .collect();
+    Ok(if found.len() == 1 { found.pop() } else { None })
+}
+
 fn machine(args: &BootArgs, attached: bool) -> miette::Result<Machine> {
     let mut machine = Machine::new(&args.image)
         .keep(args.keep)
@@ -229,6 +250,12 @@ fn machine(args: &BootArgs, attached: bool) -> miette::Result<Machine> {
             Format::Vhd => DiskFormat::Vhd,
             Format::Qcow2 => DiskFormat::Qcow2,
         });
+    }
+    if let Some(path) = root_key(args)? {
+        let key = std::fs::read(&path).into_diagnostic();
+        let key =
+            key.wrap_err_with(|| format!("cannot read the key of the root partition, {}", path.display()))?;
+        machine = machine.secret("cryptsetup.passphrase", &key);
     }
     if let Some(path) = &args.serial {
         let file = File::create(path).into_diagnostic();

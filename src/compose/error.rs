@@ -119,6 +119,17 @@ pub enum ComposeError {
     #[error("`{}` cannot be read: {source}", path.display())]
     #[diagnostic(help("the definition names it: correct the name, or make it readable"))]
     Source { path: PathBuf, source: io::Error },
+    #[error("the initrd cannot open the root partition that is encrypted at build: it lacks {}", missing.join(", "))]
+    #[diagnostic(help(
+        "extend `common/built-root.toml`, which names them in `[initrd]`, and have their packages in the set"
+    ))]
+    NoOpener { missing: Vec<String> },
+    #[error("the key file `{}` {why}", path.display())]
+    #[diagnostic(help(
+        "make one with `head -c 32 /dev/urandom >FILE` or `printf %s 'some words' >FILE`, or leave `key-file` out: then \
+         a key is made and delivered beside the image"
+    ))]
+    KeyFile { path: PathBuf, why: String },
     #[error("reading `{path}` from the store failed: {source}")]
     #[diagnostic(help("the store is damaged: remove it, and build again"))]
     Stored { path: TreePath, source: io::Error },

@@ -1,6 +1,7 @@
 //! The initrd that the definition describes.
 
 use super::ComposeError;
+use super::built_root;
 use super::kernel::Kernel;
 use crate::definition::plan::{InitrdCodec, Plan};
 use crate::initrd::{self, Initrd, InitrdSpec, Recipe};
@@ -26,6 +27,7 @@ pub fn make(plan: &Plan, tree: &Tree, kernel: &Kernel) -> Result<Initrd, Compose
         workers,
     };
     let made = initrd::compose(tree, &spec)?;
+    built_root::check_initrd(plan, &made.tree)?;
     let found = made.bytes.len() as u64;
     if found > plan.initrd.max_size.0 {
         let allowed = plan.initrd.max_size.0;
@@ -54,7 +56,7 @@ fn recipe(plan: &Plan) -> Recipe {
         units_optional: units(&initrd.units_optional),
         binaries: paths(&initrd.binaries),
         binaries_optional: paths(&initrd.binaries_optional),
-        dlopen_features: Vec::new(),
+        dlopen_features: built_root::features(plan),
         udev_rules: initrd.udev_rules.clone(),
         udev_rules_optional: initrd.udev_rules_optional.clone(),
         files: paths(&initrd.files),

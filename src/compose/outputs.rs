@@ -5,9 +5,10 @@ use std::fs;
 
 use super::addons::Addon;
 use super::boot::Boot;
+use super::built_root;
 use super::kernel::Kernel;
 use super::pcrs;
-use super::system::Made;
+use super::system::{Made, root_entries};
 use super::uki::KernelImage;
 use super::workspace::{Workspace, output};
 use super::{ComposeError, SealedUsr, slot_size, wants_vhd};
@@ -20,7 +21,7 @@ use crate::initrd::Initrd;
 use crate::ostree::{self, Commit, CommitOptions, Value};
 use crate::report::{
     Manifest, ManifestCommit, ManifestDifference, ManifestKernel, ManifestOpen, ManifestOutput,
-    ManifestPackage, ManifestPartition, Progress, file_digest, write_sums,
+    ManifestPackage, ManifestPartition, ManifestVolume, Progress, file_digest, write_sums,
 };
 use crate::rpmset::RpmSet;
 use crate::rpmset::closure::Open;
@@ -62,6 +63,7 @@ pub fn disk_spec(plan: &Plan, slot: u64) -> DiskSpec {
             Slots::A
         },
         min_root_size: plan.disk.root.minimum.0,
+        root_in_image: built_root::is_wanted(plan),
     }
 }
 
@@ -146,6 +148,7 @@ pub fn write_disks(
     uki: &KernelImage,
     addons: &[Addon],
     sealed: &SealedUsr,
+    secret: Option<&[u8]>,
     workspace: &Workspace,
 ) -> Result<Disks, ComposeError> {
     let stem = plan.image.stem();
@@ -170,10 +173,18 @@ pub fn write_disks(
     let seed = [stem.as_bytes(), b"\0", &sealed.root_hash].concat();
     let disk_plan = DiskPlan::new(&disk_spec(plan, slot_size(plan, tree)), usr, &seed)?;
     let time = plan.image.released.epoch();
+    let root = match secret {
+        Some(secret) => {
+            let entries = built_root::tree(plan, tree, &root_entries(tree))?;
+            Some(built_root::volume(plan, secret, &entries))
+        }
+        None => None,
+    };
     let contents = Contents {
         esp: &esp,
         usr: &sealed.erofs,
         verity: &sealed.verity,
+        root: root.as_ref(),
         time,
     };
     let data = sealed.size + sealed.verity_size + sizes.iter().map(|(_, size)| size).sum::<u64>();
@@ -278,6 +289,11 @@ pub fn write_manifest(
                 uuid: partition.uuid.to_string(),
                 offset: partition.offset,
                 size: partition.size,
+                volume: partition.volume.map(|ids| ManifestVolume {
+                    luks_uuid: ids.luks.to_string(),
+                    file_system_uuid: ids.file_system.to_string(),
+                    key: built_root::key_name(plan),
+                }),
                 tree_digest: *digest,
             })
             .collect(),

@@ -325,7 +325,7 @@ pub fn finish(plan: &Plan, tree: &mut Tree, newest: i64) -> Result<selinux::Repo
 }
 
 /// What the root file system is born with: the commit's top level, and what only a booted system has.
-fn root_entries(tree: &Tree) -> Vec<RootEntry> {
+pub fn root_entries(tree: &Tree) -> Vec<RootEntry> {
     let mut entries = Vec::new();
     for (name, node) in tree.root().children().into_iter().flatten() {
         let path = TreePath::root().join_name(name);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -124,6 +124,14 @@ impl Workspace {
     pub fn create(&self, name: &str) -> Result<File, ComposeError> {
         let path = self.path(name);
         create_new(&path).map_err(|source| output(&path, source))
+    }
+
+    /// As [`Workspace::create`], readable by nobody but its owner.
+    pub fn create_secret(&self, name: &str) -> Result<File, ComposeError> {
+        let path = self.path(name);
+        let mut options = File::options();
+        options.write(true).create_new(true).mode(0o600);
+        options.open(&path).map_err(|source| output(&path, source))
     }
 
     pub fn size(&self, file: &File) -> Result<u64, ComposeError> {

@@ -288,6 +288,12 @@ pub struct Encryption {
 #[serde(rename_all = "kebab-case")]
 pub struct RootEncryption {
     pub mode: EncryptionMode,
+    /// With `build`: the file whose bytes open the volume; `None`: one is made and delivered beside the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<SourcePath>,
+    /// With `build`: how a keyslot's key derives from the key file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kdf: Option<KeyDerivation>,
 }
 
 /// `[outputs]`
@@ -453,6 +459,15 @@ choices! {
         Uki = "uki",
         /// On the ESP, for every image of the machine.
         Loader = "loader",
+    }
+}
+choices! {
+    /// From a secret to the key of a keyslot.
+    KeyDerivation {
+        /// Slow and large in memory: for what a person may remember.
+        Argon2id = "argon2id",
+        /// Fast: for keys of full entropy only.
+        Pbkdf2 = "pbkdf2",
     }
 }
 choices! {

@@ -4,9 +4,10 @@ use super::measured_boot;
 use super::names::{Account, Identifier, KernelArgument, UnitName};
 use super::plan::{
     Arch, DirectoryEntry, Disk, DiskFormat, Encryption, EncryptionMode, Erofs, ErofsCodec, EtcMode,
-    EtcOverlays, FileContent, FileEntry, Group, ImaSignatures, Image, Initrd, InitrdCodec, Kernel, Layout,
-    OpenException, Os, Outputs, PathAction, PathRule, Plan, RepoMode, RootEncryption, RootFormat,
-    RootPartition, RpmDatabase, RpmSource, Rpms, ScriptletRule, SymlinkEntry, UnsignedException, User,
+    EtcOverlays, FileContent, FileEntry, Group, ImaSignatures, Image, Initrd, InitrdCodec, Kernel,
+    KeyDerivation, Layout, OpenException, Os, Outputs, PathAction, PathRule, Plan, RepoMode, RootEncryption,
+    RootFormat, RootPartition, RpmDatabase, RpmSource, Rpms, ScriptletRule, SymlinkEntry, UnsignedException,
+    User,
 };
 use super::raw::Table;
 use super::reader::{Context, Section};
@@ -274,11 +275,36 @@ fn disk(table: &Section<'_>) -> Option<Disk> {
     })
 }
 
+/// Keys by which someone would write a secret into the definition.
+const SECRETS: &[&str] = &["passphrase", "password", "key", "secret", "luks-key"];
+
+/// A definition is kept and shared; a secret in it would be as well.
+fn refuse_secrets(table: &Section<'_>) {
+    for key in SECRETS {
+        if let Some(entry) = table.entry(key) {
+            let message = format!(
+                "`{}` is refused: a definition carries no secrets, since it is kept, shared and shown",
+                table.path(key)
+            );
+            let problem = table.context.problem(entry.key, message);
+            table.context.report(problem.help(
+                "name a file that only you can read as `key-file`, or leave it out: then a key is made for each build",
+            ));
+        }
+    }
+}
+
 fn encryption(table: &Section<'_>) -> Encryption {
     let root = table.section("root");
+    refuse_secrets(&root);
     let mode = root.require("mode", "\"none\"").unwrap_or(EncryptionMode::None);
+    let key_file = root.get("key-file").map(|Present(path)| path);
+    let kdf = match mode {
+        EncryptionMode::Build => Some(root.or("kdf", KeyDerivation::Argon2id)),
+        _ => root.get("kdf"),
+    };
     Encryption {
-        root: RootEncryption { mode },
+        root: RootEncryption { mode, key_file, kdf },
     }
 }
 

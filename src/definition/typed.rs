@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::plan::{
     AddonKind, AddonPlace, Arch, DiskFormat, EncryptionMode, ErofsCodec, EtcMode, ImaSignatures, InitrdCodec,
-    Layout, PathAction, PcrBank, RepoMode, RootFormat, RpmDatabase, ScriptletAction,
+    KeyDerivation, Layout, PathAction, PcrBank, RepoMode, RootFormat, RpmDatabase, ScriptletAction,
 };
 use super::raw::{Kind, Value};
 use super::reader::{Context, listed, nearest};
@@ -122,6 +122,7 @@ chosen!(
     Arch,
     DiskFormat,
     EncryptionMode,
+    KeyDerivation,
     ErofsCodec,
     EtcMode,
     ImaSignatures,

@@ -19,8 +19,8 @@ const LIMITS: &[Limit] = &[
     Limit {
         key: "encryption.root.mode",
         is_value: |text| EncryptionMode::from_text(text).is_ok(),
-        works: &["none"],
-        what: "an encrypted root partition",
+        works: &["build", "none"],
+        what: "a root partition that the machine encrypts itself",
     },
     Limit {
         key: "os.layout",

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::tree_digest::TreeDigest;
+use super::volume::EncryptedVolume;
 use super::{DiskError, DiskPlan, Role, sparse, table};
 use crate::formats::at::Window;
 use crate::formats::fat::{self, FatFile};
@@ -19,6 +20,8 @@ pub struct Contents<'a> {
     pub usr: &'a File,
     /// Its hash device.
     pub verity: &'a File,
+    /// What the root partition holds, where the plan has one.
+    pub root: Option<&'a EncryptedVolume<'a>>,
     /// Time of the ESP's files and the VHD: seconds since the Unix epoch.
     pub time: i64,
 }
@@ -84,7 +87,17 @@ pub fn write_raw(plan: &DiskPlan, contents: &Contents<'_>, raw: &File) -> Result
                 .map_err(DiskError::io("copying /usr and its hashes into the disk image"))?;
         }
     }
-    Ok(())
+    let volume = plan
+        .partition(Role::Root)
+        .and_then(|root| Some((root, root.volume.as_ref()?)));
+    match (volume, contents.root) {
+        (Some((partition, ids)), Some(volume)) => {
+            let window = Window::new(raw, partition.offset, partition.size);
+            volume.write(&window, partition.size, ids, contents.time)
+        }
+        (None, None) => Ok(()),
+        _ => Err(DiskError::Root),
+    }
 }
 
 /// Writes the fixed VHD of the disk in `raw` into `vhd`, an empty file: the same bytes, data only,
@@ -206,6 +219,7 @@ mod tests {
             slot_size: None,
             slots,
             min_root_size: 64 * MIB,
+            root_in_image: false,
         };
         let content = Usr {
             size: usr_size,
@@ -229,6 +243,7 @@ mod tests {
             esp: &esp,
             usr: &usr,
             verity: &verity,
+            root: None,
             time: TIME,
         };
         let raw = create(&dir.path().join("disk.raw"));
@@ -390,6 +405,7 @@ mod tests {
             esp: &[],
             usr: &open("usr"),
             verity: &open("verity"),
+            root: None,
             time: TIME,
         };
         let error = write_raw(&made.plan, &contents, &create(&made.path("new"))).unwrap_err();

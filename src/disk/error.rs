@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use miette::Diagnostic;
 
+use crate::formats::ext4::Ext4Error;
 use crate::formats::fat::FatError;
+use crate::formats::luks2::Luks2Error;
 use crate::formats::qcow2::Qcow2Error;
 use crate::formats::vhd::VhdError;
 
@@ -62,6 +64,12 @@ pub enum DiskError {
     Vhd { size: u64, source: VhdError },
     #[error("the EFI system partition cannot be made")]
     Esp(#[from] FatError),
+    #[error("plan and contents of the disk disagree on a root partition in the image")]
+    Root,
+    #[error("the encrypted root partition cannot be made: {0}")]
+    Luks2(#[from] Luks2Error),
+    #[error("the file system of the root partition cannot be made: {0}")]
+    Ext4(#[from] Ext4Error),
     #[error("the qcow2 image cannot be made")]
     Qcow2(#[from] Qcow2Error),
     #[error("the partition table cannot be written: {0}")]

@@ -113,6 +113,7 @@ mod tests {
                 slot_size: Some(10 * MIB),
                 slots,
                 min_root_size: 64 * MIB,
+                root_in_image: false,
             };
             let root_hash = noise(1, 32);
             let usr = Usr {
@@ -126,6 +127,7 @@ mod tests {
                 esp: &[],
                 usr: &create("usr", &[1; 8192]),
                 verity: &create("verity", &[2; 4096]),
+                root: None,
                 time: 1_700_000_000,
             };
             let raw = create("disk", b"");

@@ -1,8 +1,9 @@
-//! The "verity-usr" layout: ESP, `/usr` and its hash tree in slots, root to be made at first boot.
+//! The "verity-usr" layout: ESP, `/usr` and its hash tree in slots, root made at first boot or in the image.
 
 use uuid::Uuid;
 
 use super::guid::{derive, derive_uuid};
+use super::volume::VolumeIds;
 use super::{ALIGNMENT, Arch, DiskError, Role, budget};
 use crate::formats::verity::{Algorithm, hash_device_size};
 
@@ -12,6 +13,8 @@ const LONGEST_LABEL: usize = 36;
 const EMPTY: &str = "_empty";
 /// Discoverable Partitions Specification: the partition is not to be written.
 const READ_ONLY: u64 = 1 << 60;
+/// The same: its file system is to be grown to the partition's size.
+const GROW_FILE_SYSTEM: u64 = 1 << 59;
 
 /// What a definition says of its disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +30,9 @@ pub struct DiskSpec {
     pub slots: Slots,
     /// Bytes that must be left for the root partition.
     pub min_root_size: u64,
+    /// Whether the root partition stands in the image, at its end; then both slots do, since nothing could be made
+    /// behind it that would not keep it from growing with the disk.
+    pub root_in_image: bool,
 }
 
 /// Which slots stand in the image; the others are made at first boot.
@@ -70,6 +76,8 @@ pub struct Partition {
     pub size: u64,
     /// GPT attribute bits.
     pub attributes: u64,
+    /// Of the encrypted volume that it is made with.
+    pub volume: Option<VolumeIds>,
 }
 
 /// A disk, planned to the byte.
@@ -154,9 +162,17 @@ impl DiskPlan {
         for (role, uuid, size) in slot_a {
             partitions.add(role, Some(Slot::A), &label, uuid, size);
         }
-        if spec.slots == Slots::AAndB {
+        if spec.slots == Slots::AAndB || spec.root_in_image {
             for (role, _, size) in slot_a {
                 partitions.add(role, Some(Slot::B), EMPTY, empty(role), size);
+            }
+        }
+        if spec.root_in_image {
+            // `check_disk` has left room for it, and for the table's copy behind it.
+            let size = spec.size - ALIGNMENT - partitions.next;
+            partitions.add(Role::Root, None, "root", derive_uuid("root", seed), size);
+            if let Some(root) = partitions.list.last_mut() {
+                root.volume = Some(VolumeIds::new("root", seed));
             }
         }
         let [a, b, c, d, ..] = derive("esp volume id", seed);
@@ -197,7 +213,12 @@ impl Partitions {
             uuid,
             offset: self.next,
             size,
-            attributes: if role.is_sealed() { READ_ONLY } else { 0 },
+            attributes: match role {
+                Role::Root => GROW_FILE_SYSTEM,
+                role if role.is_sealed() => READ_ONLY,
+                _ => 0,
+            },
+            volume: None,
         });
         self.next += size;
     }
@@ -220,7 +241,36 @@ mod tests {
             slot_size: Some(1024 * MIB),
             slots: Slots::AAndB,
             min_root_size: 1024 * MIB,
+            root_in_image: false,
         }
+    }
+
+    #[test]
+    fn a_root_in_the_image_takes_the_rest_behind_both_slots() {
+        let hash = [7; 32];
+        let spec = DiskSpec {
+            slots: Slots::A,
+            root_in_image: true,
+            ..spec()
+        };
+        let plan = DiskPlan::new(&spec, usr(100 * MIB, &hash), b"seed").unwrap();
+        let roles: Vec<Role> = plan.partitions.iter().map(|partition| partition.role).collect();
+        let slot = [Role::Usr, Role::UsrVerity];
+        assert_eq!(roles, [&[Role::Esp][..], &slot, &slot, &[Role::Root]].concat());
+        let root = plan.partition(Role::Root).unwrap();
+        assert_eq!((root.offset, root.size), (2579 * MIB, (4096 - 1 - 2579) * MIB));
+        assert_eq!((root.label.as_str(), root.attributes), ("root", 1 << 59));
+        let ids = root.volume.unwrap();
+        assert_ne!(ids.luks, ids.file_system);
+        let other = DiskPlan::new(&spec, usr(MIB, &hash), b"other").unwrap();
+        assert_ne!(
+            other.partition(Role::Root).unwrap().volume.unwrap().luks,
+            ids.luks
+        );
+        let last = repart_partitions(&spec, plan.slot_size, Algorithm::Sha256)
+            .pop()
+            .unwrap();
+        assert_eq!((last.role, last.max_size), (Role::Root, None));
     }
 
     fn usr(size: u64, root_hash: &[u8]) -> Usr<'_> {

@@ -12,6 +12,7 @@ mod sparse;
 mod table;
 mod tree_digest;
 pub mod usr;
+mod volume;
 
 pub use assemble::{Contents, DiskDigests, write_qcow2, write_raw, write_vhd};
 pub use budget::{check_disk, check_esp, check_space, check_vhd, default_slot_size, min_esp_size};
@@ -20,6 +21,8 @@ pub use first_boot::{RepartPartition, repart_partitions};
 pub use guid::{Arch, Role, derive_uuid};
 pub use layout::{DiskPlan, DiskSpec, Partition, Slot, Slots, Usr};
 pub use tree_digest::{CHUNK_SIZE, TreeDigest, filled_chunks};
+pub use tree_digest::{CHUNK_SIZE, TreeDigest};
+pub use volume::{EncryptedVolume, FILE_SYSTEM_SIZE, VolumeIds};
 
 /// Bytes that everything on a disk is aligned to.
 pub const ALIGNMENT: u64 = 1 << 20;

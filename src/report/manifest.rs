@@ -131,8 +131,22 @@ pub struct ManifestPartition {
     pub uuid: String,
     pub offset: u64,
     pub size: u64,
+    /// Of the encrypted volume that it is made with.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<ManifestVolume>,
     /// Tree digest of its bytes.
     pub tree_digest: Digest,
+}
+
+/// An encrypted volume that is in the image.
+#[derive(Debug, Clone, Serialize)]
+pub struct ManifestVolume {
+    /// UUID of the LUKS2 header.
+    pub luks_uuid: String,
+    pub file_system_uuid: String,
+    /// The output with its key, where that was made for this build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// One file of the output directory: flat digests for files, tree digests for disks (SHA-256 over

@@ -7,6 +7,7 @@ mod sums;
 pub use manifest::{
     Manifest, ManifestCommit, ManifestDifference, ManifestFirmwarePcrs, ManifestKernel, ManifestOpen,
     ManifestOutput, ManifestPackage, ManifestPartition, ManifestPcrEvent, ManifestPcrs, ManifestUkiPcr,
+    ManifestVolume,
 };
 pub use progress::{Progress, Stage};
 pub use sums::{file_digest, write_sums};

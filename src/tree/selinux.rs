@@ -65,6 +65,15 @@ pub fn label(tree: &mut Tree, policy: &str) -> Result<Report, SelinuxError> {
     Ok(apply(tree, &contexts))
 }
 
+/// Labels every node of `tree`, which has no policy of its own, by policy `policy` of `system`.
+///
+/// # Errors
+/// As [`label`].
+pub fn label_by(tree: &mut Tree, system: &Tree, policy: &str) -> Result<(), SelinuxError> {
+    apply(tree, &load(system, policy)?);
+    Ok(())
+}
+
 /// The text files of a policy, in libselinux's order.
 const ENTRIES: [&str; 3] = ["file_contexts", "file_contexts.homedirs", "file_contexts.local"];
 

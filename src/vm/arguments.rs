@@ -29,6 +29,8 @@ pub(super) struct Settled {
     pub(super) ssh: bool,
     /// Name and base64 content.
     pub(super) credentials: Vec<(String, String)>,
+    /// Files with a line for SMBIOS each.
+    pub(super) secrets: Vec<String>,
     pub(super) control_socket: String,
     pub(super) tpm_socket: Option<String>,
     pub(super) reboots: bool,
@@ -78,6 +80,9 @@ impl Settled {
         for (name, base64) in &self.credentials {
             let value = escape(&format!("io.systemd.credential.binary:{name}={base64}"));
             line.option("-smbios", format!("type=11,value={value}"));
+        }
+        for path in &self.secrets {
+            line.option("-smbios", format!("type=11,path={}", escape(path)));
         }
         line.0
     }
@@ -173,6 +178,7 @@ mod tests {
             network: Network::Restricted,
             ssh: false,
             credentials: vec![],
+            secrets: vec![],
             control_socket: "/run/a,b/q".into(),
             tpm_socket: None,
             reboots: false,
@@ -268,6 +274,8 @@ mod tests {
                 "type=11,value=io.systemd.credential.binary:b=YQ=="
             ]
         );
+        let secret = change(|m| m.secrets = vec!["/run/a,b".into()]);
+        assert_eq!(values(&secret, "-smbios"), ["type=11,path=/run/a,,b"]);
         let sealed = change(|m| {
             m.secure_boot = true;
             m.tpm_socket = Some("/run/t".into());

@@ -1,6 +1,8 @@
 //! What machine is wanted, and its start.
 
+use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -56,6 +58,7 @@ pub struct Machine {
     network: Network,
     ssh: bool,
     credentials: Vec<(String, Vec<u8>)>,
+    secrets: Vec<(String, Vec<u8>)>,
     acceleration: Acceleration,
     secure_boot: bool,
     variables: Option<PathBuf>,
@@ -82,6 +85,7 @@ impl Machine {
             network: Network::default(),
             ssh: false,
             credentials: Vec::new(),
+            secrets: Vec::new(),
             acceleration: Acceleration::default(),
             secure_boot: false,
             variables: None,
@@ -144,6 +148,12 @@ impl Machine {
     /// Hands a systemd credential to the guest through SMBIOS (measured into PCR 12).
     pub fn credential(mut self, name: &str, value: &[u8]) -> Self {
         self.credentials.push((name.to_owned(), value.to_vec()));
+        self
+    }
+
+    /// As [`Machine::credential`], by way of a file that only this user can read: QEMU's arguments are seen by all.
+    pub fn secret(mut self, name: &str, value: &[u8]) -> Self {
+        self.secrets.push((name.to_owned(), value.to_vec()));
         self
     }
 
@@ -238,6 +248,16 @@ impl Machine {
             Some(tpm) => Some(path_text(&tpm.socket)?.to_owned()),
             None => None,
         };
+        let secrets = self.secrets.iter().enumerate().map(|(index, (name, value))| {
+            let path = run.join(format!("secret-{index}"));
+            let text = format!("io.systemd.credential.binary:{name}={}", BASE64.encode(value));
+            let mut options = File::options();
+            let made = options.write(true).create_new(true).mode(0o600).open(&path);
+            made.and_then(|mut file| file.write_all(text.as_bytes()))
+                .map_err(VmError::io("write", &path))?;
+            Ok(path_text(&path)?.to_owned())
+        });
+        let secrets = secrets.collect::<Result<Vec<_>, VmError>>()?;
         let control = run.join("control.sock");
         let settled = Settled {
             accelerator,
@@ -253,6 +273,7 @@ impl Machine {
             network: self.network,
             ssh: self.ssh,
             credentials: encoded.collect(),
+            secrets,
             control_socket: path_text(&control)?.to_owned(),
             tpm_socket,
             reboots: self.reboots,

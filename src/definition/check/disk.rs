@@ -1,7 +1,7 @@
 //! Sizes of partitions and of outputs.
 
 use super::report;
-use crate::definition::plan::{DiskFormat, ErofsCodec, Plan};
+use crate::definition::plan::{DiskFormat, EncryptionMode, ErofsCodec, Plan};
 use crate::definition::reader::Context;
 use crate::definition::values::ByteSize;
 
@@ -51,6 +51,19 @@ pub(super) fn disk(context: &Context<'_>, plan: &Plan) {
             "disk.slots-in-image",
             format!("`disk.slots-in-image` is {}", disk.slots_in_image),
             "1: slot B is made at first boot; 2: it is in the image, empty",
+        );
+    }
+    // LUKS2's headers and the file system's own tables, and something for files.
+    let least = ByteSize::mib(512);
+    if plan.encryption.root.mode == EncryptionMode::Build && disk.root.minimum < least {
+        report(
+            context,
+            "disk.root.minimum",
+            format!(
+                "`disk.root.minimum` is {}, too little for an encrypted root",
+                disk.root.minimum
+            ),
+            format!("at least \"{least}\""),
         );
     }
     let Some(usr) = disk.usr else {

@@ -18,6 +18,7 @@ pub(super) fn check(context: &Context<'_>, plan: &Plan) {
     units(context, plan);
     accounts(context, plan);
     places::paths(context, plan);
+    encryption(context, plan);
     texts(context, plan);
     uki::check(context, &plan.uki);
     warnings(context, plan);
@@ -142,6 +143,29 @@ fn accounts(context: &Context<'_>, plan: &Plan) {
     }
 }
 
+/// What only a volume made at build has.
+fn encryption(context: &Context<'_>, plan: &Plan) {
+    let root = &plan.encryption.root;
+    if root.mode == EncryptionMode::Build {
+        return;
+    }
+    let given = [
+        ("encryption.root.key-file", root.key_file.is_some()),
+        ("encryption.root.kdf", root.kdf.is_some()),
+    ];
+    for (key, _) in given.iter().filter(|(_, given)| *given) {
+        report(
+            context,
+            key,
+            format!(
+                "`{key}` is of a volume that is made at build, and `encryption.root.mode` is \"{}\"",
+                root.mode.as_str()
+            ),
+            "leave it out, or set `mode = \"build\"`",
+        );
+    }
+}
+
 /// Values that end up as lines of configuration files.
 fn texts(context: &Context<'_>, plan: &Plan) {
     let text = |key: &str, value: &str, fits: fn(char) -> bool, what: &str| {
@@ -255,6 +279,13 @@ fn warnings(context: &Context<'_>, plan: &Plan) {
             "encryption.root.mode",
             "the root partition is not encrypted",
             help,
+        );
+    }
+    if plan.encryption.root.mode == EncryptionMode::Build {
+        warn(
+            "encryption.root.mode",
+            "every machine made from this image has the same key for its root partition",
+            "whoever has the image and the key reads and changes what any of them writes: keep the key apart from the image",
         );
     }
     if plan.initrd.debug {

@@ -135,8 +135,26 @@ fn what_is_wrong_is_named_with_its_place_and_the_way_out() {
         (
             "mode = \"none\"",
             "mode = \"first-boot\"",
-            "defs/host.toml:15:8: `encryption.root.mode` = \"first-boot\": an encrypted",
-            "use `none`",
+            "defs/host.toml:15:8: `encryption.root.mode` = \"first-boot\": a root partition that the machine",
+            "use `build` and `none`",
+        ),
+        (
+            "mode = \"none\"",
+            "mode = \"build\"\npassphrase = \"correct horse\"",
+            "defs/host.toml:16:1: `encryption.root.passphrase` is refused: a definition carries no secrets",
+            "as `key-file`",
+        ),
+        (
+            "mode = \"none\"",
+            "mode = \"build\"\nkey-file = \"absent.key\"",
+            "defs/host.toml:16:12: `encryption.root.key-file`",
+            "",
+        ),
+        (
+            "mode = \"none\"",
+            "mode = \"none\"\nkdf = \"pbkdf2\"",
+            "defs/host.toml:16:7: `encryption.root.kdf` is of a volume that is made at build",
+            "or set `mode = \"build\"`",
         ),
         (
             "mode = \"none\"",
