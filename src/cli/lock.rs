@@ -10,7 +10,7 @@ use hullwright::report::Progress;
 use hullwright::rpmset::repo::{Base, Trust, Variables};
 use hullwright::rpmset::signature::{Exception, Keyring, Policy};
 use hullwright::rpmset::source::{Context, ReadRepository, Requests, Resolved, Source};
-use hullwright::rpmset::{Changes, Lock};
+use hullwright::rpmset::{Changes, Lock, SetError};
 use hullwright::store::Store;
 use indicatif::HumanBytes;
 use miette::{Context as _, IntoDiagnostic as _, miette};
@@ -200,9 +200,11 @@ fn lock(args: &LockArgs, output: &Path) -> miette::Result<ExitCode> {
             Some(bench.progress.stage(
                 "check signatures",
                 || {
-                    obtained
-                        .set
-                        .verify_signatures(&bench.keyring, &Policy::default(), &exceptions)
+                    let (keyring, policy) = (&bench.keyring, Policy::default());
+                    let checked = obtained.set.verify_signatures(keyring, &policy, &exceptions)?;
+                    // Mostly headers are signed: what a payload has to be stands in them.
+                    obtained.set.check_payloads()?;
+                    Ok::<_, SetError>(checked)
                 },
                 |checked| format!("{} packages", checked.len()),
             )?)

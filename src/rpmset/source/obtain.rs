@@ -20,15 +20,15 @@ pub struct Obtained {
     pub places: Vec<Place>,
 }
 
-/// Largest package that RPM can make.
-const LARGEST_PACKAGE: u64 = 64 << 30;
+/// Largest package that is fetched.
+pub(in crate::rpmset) const LARGEST_PACKAGE: u64 = 64 << 30;
 
 impl Resolved {
     /// Number and bytes of the packages that lie on servers.
     pub fn remote(&self) -> (usize, u64) {
         let remote = self.wanted.iter().filter(|wanted| wanted.is_remote());
         remote.fold((0, 0), |(count, bytes), wanted| {
-            (count + 1, bytes + wanted.size.unwrap_or(0))
+            (count + 1, bytes.saturating_add(wanted.size.unwrap_or(0)))
         })
     }
 
@@ -142,7 +142,7 @@ impl Wanted {
             urls: urls.clone(),
             size: self.size,
             limit: LARGEST_PACKAGE,
-            checksum: Some(self.checksum),
+            checksum: self.checksum,
             shelf: Shelf::Rpms,
         })
     }
