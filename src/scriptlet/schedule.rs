@@ -114,7 +114,7 @@ impl<'a> Schedule<'a> {
             && rules[number].action == Action::Skip
         {
             // What cannot even be read is not known to do nothing.
-            let idle = match self.text(event.package, scriptlet) {
+            let idle = match text(&self.packages[event.package], scriptlet) {
                 Ok(body) => matches!(
                     judge(scriptlet, body.as_deref(), &event.arguments),
                     Verdict::Skip(_)
