@@ -54,7 +54,8 @@ pub struct LockArgs {
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = variable)]
     variables: Vec<(String, String)>,
 
-    /// Take packages of this architecture and noarch only, from repositories and manifests (may be repeated)
+    /// Take packages of this architecture and noarch only, from any source but a directory of packages (may be
+    /// repeated)
     #[arg(long, value_name = "ARCH")]
     arch: Vec<String>,
 

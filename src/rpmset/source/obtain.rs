@@ -84,11 +84,14 @@ impl Resolved {
         let mut open = Self::default();
         for wanted in self.wanted {
             match wanted.checksum {
-                Checksum::Sha256(sha256) if wanted.is_remote() => found.push(Found {
-                    location: lock::location(&wanted.place, base)?.to_string(),
-                    nevra: wanted.nevra,
-                    sha256,
-                }),
+                // What another algorithm says as well can only be seen from the file.
+                Checksum::Sha256(sha256) if wanted.is_remote() && wanted.also.is_none() => {
+                    found.push(Found {
+                        location: lock::location(&wanted.place, base)?.to_string(),
+                        nevra: wanted.nevra,
+                        sha256,
+                    })
+                }
                 _ => open.wanted.push(wanted),
             }
         }
@@ -148,9 +151,9 @@ impl Wanted {
     }
 
     /// The package at `path`, which must be the one that is wanted.
-    fn open(self, path: &std::path::Path) -> Result<(Package, Place), SourceError> {
-        let package = match self.package {
-            Some(package) => return Ok((package, self.place)),
+    fn open(mut self, path: &std::path::Path) -> Result<(Package, Place), SourceError> {
+        let package = match self.package.take() {
+            Some(package) => package,
             None => Package::open(path).map_err(Box::new)?,
         };
         let differs = |what, found: String, expected: String| SourceError::Differs {
@@ -163,19 +166,21 @@ impl Wanted {
         if let Some(size) = self.size.filter(|&size| size != package.size) {
             return Err(differs("size", package.size.to_string(), size.to_string()));
         }
-        let found = match self.checksum {
-            Checksum::Sha256(_) => Checksum::Sha256(package.sha256),
-            Checksum::Sha512(_) => {
-                let digest = File::open(path).and_then(|mut file| file_digest(&mut file, &self.checksum));
-                let (found, _) = digest.map_err(|source| SourceError::Io {
-                    path: path.to_owned(),
-                    source,
-                })?;
-                found
+        for expected in self.checksums() {
+            let found = match expected {
+                Checksum::Sha256(_) => Checksum::Sha256(package.sha256),
+                Checksum::Sha512(_) => {
+                    let digest = File::open(path).and_then(|mut file| file_digest(&mut file, &expected));
+                    let (found, _) = digest.map_err(|source| SourceError::Io {
+                        path: path.to_owned(),
+                        source,
+                    })?;
+                    found
+                }
+            };
+            if found != expected {
+                return Err(differs("digest", found.to_string(), expected.to_string()));
             }
-        };
-        if found != self.checksum {
-            return Err(differs("digest", found.to_string(), self.checksum.to_string()));
         }
         if !package.nevra.same(&self.nevra) {
             return Err(differs(
