@@ -10,7 +10,7 @@ use hullwright::report::Progress;
 use hullwright::rpmset::repo::{Base, Trust, Variables};
 use hullwright::rpmset::signature::{Exception, Keyring, Policy};
 use hullwright::rpmset::source::{Context, ReadRepository, Requests, Resolved, Source};
-use hullwright::rpmset::{Changes, Lock};
+use hullwright::rpmset::{Changes, Lock, SetError};
 use hullwright::store::Store;
 use indicatif::HumanBytes;
 use miette::{Context as _, IntoDiagnostic as _, miette};
@@ -54,7 +54,8 @@ pub struct LockArgs {
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = variable)]
     variables: Vec<(String, String)>,
 
-    /// Take packages of this architecture and noarch only, from repositories and manifests (may be repeated)
+    /// Take packages of this architecture and noarch only, from any source but a directory of packages (may be
+    /// repeated)
     #[arg(long, value_name = "ARCH")]
     arch: Vec<String>,
 
@@ -200,9 +201,11 @@ fn lock(args: &LockArgs, output: &Path) -> miette::Result<ExitCode> {
             Some(bench.progress.stage(
                 "check signatures",
                 || {
-                    obtained
-                        .set
-                        .verify_signatures(&bench.keyring, &Policy::default(), &exceptions)
+                    let (keyring, policy) = (&bench.keyring, Policy::default());
+                    let checked = obtained.set.verify_signatures(keyring, &policy, &exceptions)?;
+                    // Mostly headers are signed: what a payload has to be stands in them.
+                    obtained.set.check_payloads()?;
+                    Ok::<_, SetError>(checked)
                 },
                 |checked| format!("{} packages", checked.len()),
             )?)

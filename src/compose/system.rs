@@ -12,6 +12,7 @@ use crate::formats::rpm::tag;
 use crate::formats::verity::Algorithm;
 use crate::rpmset::{Contents, Filter, Package, RpmSet, States, rpmdb};
 use crate::scriptlet::Done;
+use crate::tree::identity::sysusers;
 use crate::tree::layout::{self, Rule};
 use crate::tree::merge::{self, Ima, Merged};
 use crate::tree::path::TreePath;
@@ -247,12 +248,9 @@ pub fn accounts(plan: &Plan) -> Option<String> {
         } else {
             format!("{}:{group}", user.id)
         };
-        let gecos = if user.gecos.is_empty() {
-            "-".to_owned()
-        } else {
-            format!("\"{}\"", user.gecos)
-        };
-        lines.push_str(&format!("u {name} {id} {gecos} {} {}\n", user.home, user.shell));
+        let gecos = sysusers::quoted(&user.gecos);
+        let [home, shell] = [&user.home, &user.shell].map(|path| sysusers::quoted_place(&path.to_string()));
+        lines.push_str(&format!("u {name} {id} {gecos} {home} {shell}\n"));
         for group in &user.groups {
             lines.push_str(&format!("m {name} {}\n", group.as_str()));
         }

@@ -14,28 +14,43 @@ use crate::store::{Checksum, Part, Shelf, Store, StoreError};
 pub struct Download {
     /// Where it lies, the first to be asked first. Not empty.
     pub urls: Vec<Url>,
-    /// Its length in bytes, where that is known; else `limit` is the most that is taken.
+    /// Its length in bytes, where that is known.
     pub size: Option<u64>,
+    /// The most that is taken, in bytes.
     pub limit: u64,
-    pub checksum: Option<Checksum>,
+    pub checksum: Checksum,
     pub shelf: Shelf,
 }
 
 /// Told of bytes that have come; a negative number, where some must come again.
 pub type Watch<'a> = &'a (dyn Fn(i64) + Sync);
 
+impl Download {
+    /// What is said to be larger than it may is not begun.
+    fn check(&self) -> Result<(), FetchError> {
+        match (self.size, self.urls.first()) {
+            (Some(size), Some(url)) if size > self.limit => Err(FetchError::TooLarge {
+                url: url.clone(),
+                limit: self.limit,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Fetcher {
     /// Fetches `downloads` into `store`, several at a time; gives where each lies. What the store has already
     /// is not fetched.
     ///
     /// # Errors
-    /// The first download, in their order, that fails; no more are begun then.
+    /// Where one is larger than its limit; the first download, in their order, that fails: no more are begun then.
     pub fn all(
         &self,
         downloads: &[Download],
         store: &Store,
         watch: Watch,
     ) -> Result<Vec<PathBuf>, FetchError> {
+        downloads.iter().try_for_each(Download::check)?;
         let mut found: Vec<Option<PathBuf>> = downloads
             .iter()
             .map(|download| self.present(download, store))
@@ -48,7 +63,8 @@ impl Fetcher {
             });
         }
         let size = |n: usize| downloads[n].size.unwrap_or(0);
-        let (needed, room) = (open.iter().map(|&n| size(n)).sum(), store.room()?);
+        let needed = open.iter().map(|&n| size(n)).fold(0, u64::saturating_add);
+        let room = store.room()?;
         if needed > room {
             return Err(FetchError::NoRoom { size: needed, room });
         }
@@ -86,7 +102,7 @@ impl Fetcher {
 
     /// Where the file lies already.
     fn present(&self, download: &Download, store: &Store) -> Option<PathBuf> {
-        let path = store.file(download.shelf, download.checksum.as_ref()?)?;
+        let path = store.file(download.shelf, &download.checksum)?;
         let length = std::fs::metadata(&path).ok()?.len();
         download.size.is_none_or(|size| size == length).then_some(path)
     }
@@ -99,7 +115,8 @@ impl Fetcher {
         if let Some(path) = self.present(download, store) {
             return Ok(path);
         }
-        let mut part = store.part(download.checksum.as_ref())?;
+        download.check()?;
+        let mut part = store.part(&download.checksum)?;
         // Whoever had the part before may have completed it.
         if let Some(path) = self.present(download, store) {
             part.discard();
@@ -119,7 +136,7 @@ impl Fetcher {
                 Err(error) => first = first.or(Some(error)),
             }
         }
-        if download.checksum.is_none() || part.length() == 0 {
+        if part.length() == 0 {
             part.discard();
         }
         Err(first.unwrap_or(FetchError::Offline { urls: Vec::new() }))
@@ -138,10 +155,10 @@ impl Fetcher {
             let resumed = part.length() > 0;
             self.receive(url, download, part, watch)?;
             let (_, found) = part.digests();
-            let expected = match download.checksum {
-                Some(expected) if expected != found => expected,
-                _ => return Ok(()),
-            };
+            let expected = download.checksum;
+            if found == expected {
+                return Ok(());
+            }
             anew(part, watch)?;
             if !resumed {
                 return Err(FetchError::Digest {
@@ -245,4 +262,48 @@ fn anew(part: &mut Part<'_>, watch: Watch) -> Result<(), StoreError> {
 
 fn counted(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::Options;
+    use crate::store::Digest;
+
+    #[test]
+    fn what_is_said_to_be_too_large_is_not_begun() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(place.path()).unwrap();
+        let options = Options {
+            retries: 0,
+            ..Options::default()
+        };
+        let fetcher = Fetcher::new(options).unwrap();
+        let of = |size, limit| Download {
+            // Nobody listens there.
+            urls: vec![Url::parse("http://127.0.0.1:9/x").unwrap()],
+            size: Some(size),
+            limit,
+            checksum: Checksum::Sha256(Digest::of(b"x")),
+            shelf: Shelf::Rpms,
+        };
+        for result in [
+            fetcher.all(&[of(1, 2), of(3, 2)], &store, &|_| {}).map(|_| ()),
+            fetcher.one(&of(3, 2), &store, &|_| {}).map(|_| ()),
+        ] {
+            assert_eq!(
+                result.unwrap_err().to_string(),
+                "http://127.0.0.1:9/x: it is larger than 2 bytes"
+            );
+        }
+        // Sums have no room either.
+        let most = of(u64::MAX, u64::MAX);
+        let error = fetcher.all(&[most.clone(), most], &store, &|_| {}).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("the files to fetch take {} bytes", u64::MAX)),
+            "{error}"
+        );
+    }
 }

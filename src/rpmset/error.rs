@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::nevra::NevraError;
 use crate::formats::rpm::payload::PayloadError;
 use crate::formats::rpm::{HeaderError, PreambleError};
 use crate::path::PathError;
@@ -30,6 +31,8 @@ pub enum Problem {
     NotText(&'static str),
     #[error("its {what} `{text}` has characters that no package may have there")]
     Name { what: &'static str, text: String },
+    #[error("{0}")]
+    Nevra(#[from] NevraError),
     #[error("it is a source package")]
     Source,
     #[error("its file list is inconsistent: {found} values in {what}, {expected} files")]

@@ -39,6 +39,9 @@ impl Nevra {
     }
 }
 
+/// Bytes of one part: each becomes part of a file's name.
+const LONGEST: usize = 255;
+
 /// What is wrong with the name of a package.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NevraError {
@@ -46,6 +49,8 @@ pub enum NevraError {
     Lacks(&'static str),
     #[error("its {0} has characters that no package may have there")]
     Characters(&'static str),
+    #[error("its {0} is longer than {LONGEST} bytes")]
+    Long(&'static str),
     #[error("its epoch is no number")]
     Epoch,
 }
@@ -96,6 +101,9 @@ impl Nevra {
         for (text, what) in parts {
             if text.is_empty() {
                 return Err(NevraError::Lacks(what));
+            }
+            if text.len() > LONGEST {
+                return Err(NevraError::Long(what));
             }
             if !Self::fits(text) {
                 return Err(NevraError::Characters(what));
@@ -165,6 +173,10 @@ mod tests {
             ("-5.2-1.x86_64", NevraError::Lacks("name")),
             ("bash-x:5.2-1.x86_64", NevraError::Epoch),
             ("1:bash-1:5.2-1.x86_64", NevraError::Epoch),
+            (
+                &format!("bash-{}-1.x86_64", "5".repeat(256)),
+                NevraError::Long("version"),
+            ),
             ("ba/sh-5.2-1.x86_64", NevraError::Characters("name")),
             ("bash-5 2-1.x86_64", NevraError::Characters("version")),
         ] {

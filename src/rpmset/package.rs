@@ -140,11 +140,13 @@ fn nevra(header: &Header) -> Result<Nevra, Problem> {
         }
         Ok(text.to_owned())
     };
-    Ok(Nevra {
+    let nevra = Nevra {
         name: text(tag::NAME, "name")?,
         epoch: header.u32(tag::EPOCH)?,
         version: text(tag::VERSION, "version")?,
         release: text(tag::RELEASE, "release")?,
         arch: text(tag::ARCH, "architecture")?,
-    })
+    };
+    nevra.check()?;
+    Ok(nevra)
 }

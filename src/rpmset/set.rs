@@ -118,6 +118,21 @@ impl RpmSet {
         Self::from_packages(packages)
     }
 
+    /// Holds every payload, as it stands in its file, against the digests that its package claims of it.
+    ///
+    /// # Errors
+    /// Where some do not hold; all are named.
+    pub fn check_payloads(&self) -> Result<(), SetError> {
+        let sizes: Vec<_> = self.packages.iter().map(|package| package.size).collect();
+        let checked = largest_first(&sizes, |index| self.packages[index].check_payload());
+        let mut problems: Vec<_> = checked.into_iter().filter_map(Result::err).collect();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        problems.sort_by(|a, b| a.path.cmp(&b.path));
+        Err(SetError::Packages { problems })
+    }
+
     /// A set of packages that have been read.
     ///
     /// # Errors

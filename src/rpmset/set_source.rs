@@ -1,12 +1,14 @@
 //! What a build takes its set from: a directory, or a lock file whose packages may lie on servers.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use super::repo::file_digest;
+use super::source::LARGEST_PACKAGE;
 use super::{Location, Lock, LockEntry, RpmSet, SetError};
 use crate::fetch::{Download, Fetcher, Url, Watch};
-use crate::store::{Checksum, Digest, Hasher, Shelf, Store};
+use crate::store::{Checksum, Shelf, Store};
 
 /// A set that is named, before its packages are read.
 #[derive(Debug, Clone)]
@@ -87,7 +89,7 @@ impl SetSource {
     /// Number and bytes of the packages that have to be fetched.
     pub fn absent(&self) -> (usize, u64) {
         let sizes = self.absent.iter().filter_map(|(_, download)| download.size);
-        (self.absent.len(), sizes.sum())
+        (self.absent.len(), sizes.fold(0, u64::saturating_add))
     }
 
     /// Fetches what is not here into `store`.
@@ -128,7 +130,9 @@ impl SetSource {
             return;
         };
         for (path, entry) in self.paths.iter().zip(&lock.packages) {
-            let whole = || file_digest(path).is_ok_and(|found| found == entry.sha256);
+            let locked = Checksum::Sha256(entry.sha256);
+            let found = || file_digest(&mut File::open(path)?, &locked);
+            let whole = || found().is_ok_and(|(found, _)| found == locked);
             if store.owns(path) && !whole() {
                 // Where it cannot be removed, the next run says again that it is damaged.
                 let _ = std::fs::remove_file(path);
@@ -177,20 +181,8 @@ fn download(lock: &Lock, entry: &LockEntry, url: &Url) -> Download {
     Download {
         urls: lock.mirrors(url),
         size: Some(entry.size),
-        limit: entry.size,
-        checksum: Some(Checksum::Sha256(entry.sha256)),
+        limit: LARGEST_PACKAGE,
+        checksum: Checksum::Sha256(entry.sha256),
         shelf: Shelf::Rpms,
-    }
-}
-
-fn file_digest(path: &Path) -> std::io::Result<Digest> {
-    let mut hasher = Hasher::new(None);
-    let mut file = std::fs::File::open(path)?;
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish().0),
-            count => hasher.update(&buffer[..count]),
-        }
     }
 }

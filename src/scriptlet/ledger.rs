@@ -24,7 +24,7 @@ pub struct Entry {
     /// What was done in place of its commands.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<Replaced>,
-    /// How it ended, where it ran: `exit 0`.
+    /// How it ended, where it ran: `ended with exit status 0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<String>,
     /// Why the definition lets it fail, where it did.

@@ -408,13 +408,34 @@ fn by_package(tree: &Tree, count: usize) -> Vec<Vec<TreePath>> {
     files
 }
 
-/// The last lines of an output.
+/// The last lines of an output, as they may be shown on a terminal.
 fn tail(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let lines: Vec<_> = text.lines().collect();
     let shown = &lines[lines.len().saturating_sub(SHOWN)..];
     match shown.is_empty() {
         true => "it wrote nothing".to_owned(),
-        false => shown.join("\n"),
+        false => shown.join("\n").replace(steers, "\u{fffd}"),
+    }
+}
+
+/// Whether a terminal might obey `c` rather than show it.
+fn steers(c: char) -> bool {
+    c.is_control() && !matches!(c, '\n' | '\t')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_an_output_is_shown_and_not_obeyed() {
+        assert_eq!(tail(b""), "it wrote nothing");
+        assert_eq!(
+            tail(b"a\tb\r\n\x1b]0;title\x07\xff\xc2\x9b2J\n"),
+            "a\tb\n\u{fffd}]0;title\u{fffd}\u{fffd}\u{fffd}2J"
+        );
+        let many: String = (0..40).map(|number| format!("{number}\n")).collect();
+        assert!(tail(many.as_bytes()).starts_with("10\n11\n"));
     }
 }

@@ -113,7 +113,17 @@ impl<'a> Schedule<'a> {
         if let Some(number) = rule
             && rules[number].action == Action::Skip
         {
-            needed.insert(number);
+            // What cannot even be read is not known to do nothing.
+            let idle = match text(&self.packages[event.package], scriptlet) {
+                Ok(body) => matches!(
+                    judge(scriptlet, body.as_deref(), &event.arguments),
+                    Verdict::Skip(_)
+                ),
+                Err(_) => false,
+            };
+            if !idle {
+                needed.insert(number);
+            }
             return Ok(Decision::Skip(format!(
                 "the definition says so: {}",
                 rules[number].reason

@@ -45,6 +45,11 @@ impl Checksum {
         }
     }
 
+    /// Whether both are of one algorithm: then the same file has the same.
+    pub fn is_like(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+
     /// As it is named in a store: the algorithm's name before all but SHA-256.
     pub(super) fn key(&self) -> String {
         match self {

@@ -59,25 +59,16 @@ impl Store {
     ///
     /// # Errors
     /// Where the store cannot be read or written.
-    pub fn part(&self, checksum: Option<&Checksum>) -> Result<Part<'_>, StoreError> {
+    pub fn part(&self, checksum: &Checksum) -> Result<Part<'_>, StoreError> {
         let failed = |error| self.failed(error);
-        let (file, path) = match checksum {
-            None => {
-                let (file, path) = self.temporary()?.keep().map_err(|error| failed(error.error))?;
-                (lock(file).map_err(failed)?, path)
-            }
-            Some(checksum) => {
-                let path = self.root.join("parts").join(checksum.key());
-                (lock_part(&path).map_err(failed)?, path)
-            }
-        };
+        let path = self.root.join("parts").join(checksum.key());
         let mut part = Part {
             store: self,
-            file,
+            file: lock_part(&path).map_err(failed)?,
             path,
             length: 0,
-            hasher: Hasher::new(checksum),
-            expected: checksum.copied(),
+            hasher: Hasher::new(Some(checksum)),
+            expected: *checksum,
         };
         part.take_up().map_err(failed)?;
         Ok(part)
@@ -109,14 +100,14 @@ fn lock_part(path: &Path) -> io::Result<Flock<File>> {
     }
 }
 
-/// A file that grows. Dropped, it stays for the next attempt where its digest is known beforehand.
+/// A file that grows. Dropped, it stays for the next attempt.
 pub struct Part<'a> {
     store: &'a Store,
     file: Flock<File>,
     path: PathBuf,
     length: u64,
     hasher: Hasher,
-    expected: Option<Checksum>,
+    expected: Checksum,
 }
 
 impl Part<'_> {
@@ -161,7 +152,7 @@ impl Part<'_> {
             .set_len(0)
             .and_then(|()| self.file.seek(SeekFrom::Start(0)));
         cut.map_err(|error| self.store.failed(error))?;
-        self.hasher = Hasher::new(self.expected.as_ref());
+        self.hasher = Hasher::new(Some(&self.expected));
         self.length = 0;
         Ok(())
     }
@@ -218,11 +209,11 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let store = Store::open(place.path()).unwrap();
         let checksum = sha512(b"package");
-        let mut part = store.part(Some(&checksum)).unwrap();
+        let mut part = store.part(&checksum).unwrap();
         part.write(b"pack").unwrap();
         drop(part);
         assert_eq!(store.file(Shelf::Rpms, &checksum), None);
-        let mut part = store.part(Some(&checksum)).unwrap();
+        let mut part = store.part(&checksum).unwrap();
         assert_eq!(part.length(), 4);
         part.write(b"age").unwrap();
         assert_eq!(part.digests(), (Digest::of(b"package"), checksum));
@@ -245,14 +236,14 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let store = Store::open(place.path()).unwrap();
         let checksum = Checksum::Sha256(Digest::of(b"right"));
-        let mut part = store.part(Some(&checksum)).unwrap();
+        let mut part = store.part(&checksum).unwrap();
         part.write(b"wrong").unwrap();
         part.restart().unwrap();
         assert_eq!(part.length(), 0);
         part.write(b"right").unwrap();
         assert_eq!(part.digests().1, checksum);
         part.discard();
-        assert_eq!(store.part(Some(&checksum)).unwrap().length(), 0);
+        assert_eq!(store.part(&checksum).unwrap().length(), 0);
     }
 
     #[test]
@@ -260,9 +251,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let store = Store::open(place.path()).unwrap();
         let checksum = Checksum::Sha256(Digest::of(b"x"));
-        let mut first = store.part(Some(&checksum)).unwrap();
+        let mut first = store.part(&checksum).unwrap();
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| store.part(Some(&checksum)).unwrap().length());
+            let second = scope.spawn(|| store.part(&checksum).unwrap().length());
             std::thread::sleep(std::time::Duration::from_millis(100));
             first.write(b"x").unwrap();
             first.keep(Shelf::Rpms, "x.rpm").unwrap();

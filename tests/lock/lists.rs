@@ -222,6 +222,49 @@ fn several_repositories_agree_or_are_refused() {
     write(&bench, "list", &plain, |nevra, _| format!("{nevra}\n"), ["", ""]);
     let both = ["list", "--repo", "rpms", "--repo", "more"];
     assert_eq!(bench.locked(&both).packages, plain.packages, "the first has them");
+    // By digests of another kind, too; both are held against the file.
+    bench.createrepo_in("more", &["--checksum", "sha512"]);
+    let other = ["list", "--repo", "more", "--repo", "rpms"];
+    for sources in [&both[..], &other, &["rpms", "more"], &["more", "rpms"]] {
+        let lock = bench.locked(sources);
+        let digests = |lock: &hullwright::rpmset::Lock| -> Vec<_> {
+            lock.packages.iter().map(|package| package.sha256).collect()
+        };
+        assert_eq!(digests(&lock), digests(&plain), "{sources:?}");
+    }
+    let repodata = bench.path("more/repodata");
+    bench.createrepo_in(
+        "more",
+        &[
+            "--checksum",
+            "sha512",
+            "--general-compress-type",
+            "gz",
+            "--simple-md-filenames",
+        ],
+    );
+    let primary = repodata.join("primary.xml.gz");
+    let packed = fs::read(&primary).unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&packed[..]), &mut text).unwrap();
+    let at = text.find("pkgid=\"YES\">").unwrap() + "pkgid=\"YES\">".len();
+    text.replace_range(at..at + 128, &"0".repeat(128));
+    // A list of its own digests: repomd.xml names no others then.
+    let digest = hullwright::store::Digest::of(text.as_bytes());
+    fs::write(repodata.join("primary.xml"), &text).unwrap();
+    let repomd = format!(
+        "<repomd xmlns=\"http://linux.duke.edu/metadata/repo\"><data type=\"primary\"><checksum type=\"sha256\">\
+         {digest}</checksum><location href=\"repodata/primary.xml\"/><size>{}</size></data></repomd>",
+        text.len()
+    );
+    fs::write(repodata.join("repomd.xml"), repomd).unwrap();
+    for sources in [&both[..], &other, &["rpms", "more"]] {
+        says(
+            &bench.refused(sources),
+            &["its digest is SHA-512", "listed is SHA-512 0000"],
+        );
+    }
+    bench.createrepo_in("more", &[]);
     // As sources, too: what both have counts once.
     assert_eq!(bench.locked(&["rpms", "more"]).packages, plain.packages);
     fs::remove_dir_all(bench.path("more/repodata")).unwrap();
@@ -267,6 +310,51 @@ fn several_repositories_agree_or_are_refused() {
         .filter(|package| package.signed_by.is_some())
         .count();
     assert_eq!(signed, 2);
+}
+
+#[test]
+fn an_architecture_is_chosen_from_whatever_names_packages() {
+    let Some(bench) = Bench::new(3) else { return };
+    bench.createrepo(&["--simple-md-filenames", "--general-compress-type", "gz"]);
+    // Of one package, another list has a build for another architecture, with the same bytes.
+    let plain = bench.locked(&["rpms"]);
+    let victim = plain
+        .packages
+        .iter()
+        .find(|package| !package.nevra.ends_with(".noarch"));
+    let victim = &victim.unwrap().nevra;
+    let (name, evr, arch) = parts(victim);
+    let repodata = bench.path("rpms/repodata");
+    let mut text = String::new();
+    let packed = fs::read(repodata.join("primary.xml.gz")).unwrap();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&packed[..]), &mut text).unwrap();
+    let start = text.find(&format!("<name>{name}</name>")).unwrap();
+    let start = text[..start].rfind("<package ").unwrap();
+    let end = start + text[start..].find("</package>").unwrap() + "</package>".len();
+    let twin = text[start..end].replace(&format!("<arch>{arch}</arch>"), "<arch>i686</arch>");
+    text.insert_str(end, &twin);
+    fs::write(repodata.join("primary.xml"), &text).unwrap();
+    let repomd = format!(
+        "<repomd xmlns=\"http://linux.duke.edu/metadata/repo\"><data type=\"primary\"><checksum type=\"sha256\">\
+         {}</checksum><location href=\"repodata/primary.xml\"/><size>{}</size></data></repomd>",
+        hullwright::store::Digest::of(text.as_bytes()),
+        text.len()
+    );
+    fs::write(repodata.join("repomd.xml"), repomd).unwrap();
+    let lockfile = format!("{{\"packages\": {{\"{name}\": {{\"evr\": \"{evr}\"}}}}}}");
+    fs::write(bench.path("evr.json"), lockfile).unwrap();
+    says(
+        &bench.refused(&["evr.json", "--repo", "rpms"]),
+        &[&format!("{name}-{evr} is there for "), "--arch ARCH"],
+    );
+    let named = |arguments: &[&str]| -> Vec<String> {
+        let lock = bench.locked(&[arguments, &["--repo", "rpms", "--arch", arch]].concat());
+        lock.packages.into_iter().map(|package| package.nevra).collect()
+    };
+    assert_eq!(named(&["evr.json"]), std::slice::from_ref(victim));
+    let list = format!("{victim}\n{name}-{evr}.i686\n");
+    fs::write(bench.path("list"), list).unwrap();
+    assert_eq!(named(&["list"]), std::slice::from_ref(victim));
 }
 
 #[test]

@@ -78,6 +78,31 @@ fn a_part_of_a_stopped_run_is_completed() {
 }
 
 #[test]
+fn a_damaged_list_of_packages_is_fetched_again() {
+    let Some(bench) = Bench::new(1) else { return };
+    bench.createrepo(&[]);
+    let server = Server::new(&bench.path("rpms"));
+    let arguments = [server.url.as_str(), "--key", &bench.key()];
+    bench.locked(&arguments);
+    let mut kept: Vec<_> = fs::read_dir(bench.path("store/repodata"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(kept.len(), 1);
+    let list = fs::read_dir(kept.remove(0))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let mut bytes = fs::read(&list).unwrap();
+    bytes[9] ^= 1;
+    fs::write(&list, bytes).unwrap();
+    says(&bench.refused(&arguments), &["has the digest"]);
+    bench.locked(&arguments);
+}
+
+#[test]
 fn wrong_answers_are_refused() {
     let Some(bench) = Bench::new(2) else { return };
     bench.createrepo(&[]);

@@ -231,4 +231,18 @@ fn every_package_is_held_against_the_keys() {
         &bench.refused(&["rpms", "--key", &public]),
         &["3 packages are signed by key", "which is not listed"],
     );
+    // The signature is over the header, which names the payload's digest: another payload is not signed.
+    let victim = &bench.packages()[1];
+    let mut bytes = fs::read(victim).unwrap();
+    let last = bytes.len() - 9;
+    bytes[last] ^= 1;
+    fs::write(victim, bytes).unwrap();
+    says(
+        &bench.refused(&["rpms", "--key", &bench.key()]),
+        &[
+            "1 of the packages cannot be used",
+            victim.file_name().unwrap().to_str().unwrap(),
+            "fetch it again",
+        ],
+    );
 }

@@ -89,12 +89,64 @@ fn a_full_disk_is_the_scriptlets_own() {
     assert_eq!(end, End::Disk);
     let (end, ..) = stopped(tight(), "i=0; while :; do : >/data/f$i; i=$((i+1)); done");
     assert_eq!(end, End::Disk);
+    // Where its owner may not look, too.
+    let hidden = "mkdir /data/h; cd /data/h; chmod 0 .; i=0; \
+                  while :; do dd if=/dev/zero of=f$i bs=1M count=1 2>/dev/null; i=$((i+1)); done";
+    let (end, ..) = stopped(tight(), hidden);
+    assert_eq!(end, End::Disk);
     // What lies in memory is thrown away, and bounded.
     let mut lab = lab(tight());
     let text = lab.output(
         "for d in /tmp /dev/shm; do for i in 1 2 3 4; do dd if=/dev/zero of=$d/$i bs=1M count=30 2>&1; done; rm $d/?; done",
     );
     assert_eq!(text.matches("No space left on device").count(), 4, "{text}");
+}
+
+#[test]
+fn holes_count_and_are_not_read_for_ever() {
+    let mut lab = lab(tight());
+    let sparse = |name: &str, length: &str| {
+        format!("dd if=/dev/zero of=/data/{name} bs=1 count=0 seek={length} 2>/dev/null")
+    };
+    assert_eq!(lab.run(&sparse("a", "30M")).end, End::Exit(0));
+    // Neither another name of it nor another place is more.
+    let outcome = lab.run("ln /data/a /data/b; mv /data/a /data/c; chmod 600 /data/c");
+    assert_eq!(outcome.end, End::Exit(0));
+    let both = [sparse("d", "20M"), sparse("e", "20M")].join("; ");
+    let outcome = lab.run(&both);
+    assert_eq!((outcome.end, outcome.changes.len()), (End::Disk, 2));
+    let many: Vec<_> = (0..40)
+        .map(|number| sparse(&format!("s{number}"), "32M"))
+        .collect();
+    let body = many.join("; ");
+    let begun = Instant::now();
+    let error = match lab.sandbox.run(&crate::tree::script(&body)) {
+        // Where the machine is slow, it is stopped before.
+        Ok(outcome) => {
+            assert_eq!(outcome.end, End::Disk);
+            return;
+        }
+        Err(error) => error.to_string(),
+    };
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(
+        error.starts_with("probe-1-1.x86_64 %post was stopped: it added more than 32 MiB"),
+        "{error}"
+    );
+}
+
+#[test]
+fn extended_attributes_have_an_end() {
+    let mut lab = lab(tight());
+    let outcome = lab.run(
+        "v=$(printf %060000d 0); i=0; while [ $i -lt 1300 ]; do : >/data/$i; i=$((i+1)); done; \
+         setfattr -n user.a -v \"$v\" /data/* 2>/data/errors; \
+         grep -c 'No space left' /data/errors; cd /data; getfattr --only-values -n user.a 1 | head -c 3",
+    );
+    let text = String::from_utf8_lossy(&outcome.output).into_owned();
+    let (refused, value) = text.split_once('\n').unwrap();
+    // 64 MiB hold 1115 of them.
+    assert_eq!((refused.parse(), value), (Ok(1300 - 1115), "000"), "{text}");
 }
 
 #[test]
@@ -375,6 +427,14 @@ fn a_tree_full_of_traps_is_laid_and_read_safely() {
     assert_eq!(lab.read("/data/deep").meta.mode, 0);
     lab.sandbox.remove(&path("/data/up")).unwrap();
     assert_eq!(fs::read_dir(host.path()).unwrap().count(), 0);
+    // Below what was a directory and is a link now, there is nothing.
+    lab.output("mkdir -p /data/dir/below; : >/data/dir/below/file");
+    let outcome = lab.run("mv /data/dir /data/moved; ln -s moved /data/dir");
+    let below = path("/data/dir/below/file");
+    assert!(outcome.changes.iter().any(|change| change.path == below));
+    assert!(lab.sandbox.read(&below, 0).unwrap().is_none());
+    lab.sandbox.remove(&below).unwrap();
+    lab.read("/data/moved/below/file");
     // A scriptlet cannot place the sandbox's own file systems elsewhere on the host either.
     lab.output(&format!("mkdir -p /data{at}"));
     lab.sandbox.remove(&path("/tmp")).unwrap();

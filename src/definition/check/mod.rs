@@ -245,14 +245,21 @@ fn texts(context: &Context<'_>, plan: &Plan) {
         );
     }
     for (index, user) in plan.os.users.iter().enumerate() {
-        if user.gecos.contains([':', '\n', '\0']) {
-            let key = format!("os.users[{index}].gecos");
-            report(
-                context,
-                &key,
-                format!("`{key}` holds a colon or a line break"),
-                "it is a field of /etc/passwd",
-            );
+        let fields = [
+            ("gecos", user.gecos.clone()),
+            ("home", user.home.to_string()),
+            ("shell", user.shell.to_string()),
+        ];
+        for (field, value) in fields {
+            if value.contains(|c: char| c == ':' || c.is_control()) {
+                let key = format!("os.users[{index}].{field}");
+                report(
+                    context,
+                    &key,
+                    format!("`{key}` holds a colon or a control character"),
+                    "it is a field of /etc/passwd",
+                );
+            }
         }
     }
     for (index, link) in plan.symlinks.iter().enumerate() {

@@ -87,9 +87,11 @@ impl<'a> Files<'a> {
     }
 }
 
-/// The directory at `path` without links and without `/` at its end; as it is written, where links lead in a circle.
+/// The directory at `path` without links and without `/` at its end; as it is written, where links lead in a circle or to
+/// paths that no system has.
 fn resolve(links: &Links<'_>, path: &[u8]) -> Vec<u8> {
-    let mut found: Vec<u8> = Vec::with_capacity(path.len());
+    let as_written = || path.strip_suffix(b"/").unwrap_or(path).to_vec();
+    let mut found: Vec<u8> = Vec::with_capacity(path.len().min(MAX_PATH));
     let mut rest = reversed(path);
     let mut followed = 0;
     while let Some(component) = rest.pop() {
@@ -100,12 +102,15 @@ fn resolve(links: &Links<'_>, path: &[u8]) -> Vec<u8> {
                 let parent = found.len();
                 found.push(b'/');
                 found.extend(component);
+                if found.len() > MAX_PATH {
+                    return as_written();
+                }
                 let Some(target) = links.get(&found) else {
                     continue;
                 };
                 followed += 1;
                 if followed > MAX_LINKS || target.len() > MAX_PATH {
-                    return path.strip_suffix(b"/").unwrap_or(path).to_vec();
+                    return as_written();
                 }
                 found.truncate(if target.starts_with(b"/") { 0 } else { parent });
                 rest.extend(reversed(target));
@@ -124,4 +129,32 @@ fn reversed(path: &[u8]) -> Vec<&[u8]> {
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
     let slash = path.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
     path.split_at(slash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_followed_as_far_as_a_system_would() {
+        let mut links = Links::new();
+        for (path, target) in [
+            (&b"/bin"[..], &b"usr/bin"[..]),
+            (b"/usr/bin", b"/usr/./x/../real"),
+            (b"/circle", b"circle"),
+        ] {
+            links.insert(path.to_vec(), target);
+        }
+        let long = [b"/bin".as_slice(), b"/aaaa".repeat(1000).as_slice()].concat();
+        let short = [b"/bin".as_slice(), b"/aaaa".repeat(100).as_slice()].concat();
+        for (path, expected) in [
+            (&b"/bin/"[..], &b"/usr/real"[..]),
+            (b"/../bin/y", b"/usr/real/y"),
+            (b"/circle/y/", b"/circle/y"),
+            (&long, &long),
+            (&short, &[b"/usr/real".as_slice(), &short[4..]].concat()),
+        ] {
+            assert_eq!(resolve(&links, path), expected, "{}", path.escape_ascii());
+        }
+    }
 }

@@ -204,9 +204,8 @@ impl Repository {
             let primary = repomd::parse(&repomd)?;
             let (path, file) = fetch_primary(base, &primary, fetcher, store)?;
             let packages = read_primary(file, &primary);
-            if let (Err(_), true) = (&packages, store.owns(&path)) {
-                // What is damaged in the store is fetched again next time.
-                let _ = std::fs::remove_file(&path);
+            if packages.is_err() {
+                drop_kept(store, &path);
             }
             Ok(Self {
                 base: base.clone(),
@@ -298,15 +297,9 @@ fn fetch_primary(
                 urls: urls.iter().map(|url| url.join(&primary.location)).collect(),
                 size: primary.size,
                 limit: LARGEST_PRIMARY,
-                checksum: Some(primary.checksum),
+                checksum: primary.checksum,
                 shelf: Shelf::Repodata,
             };
-            if primary.size.is_some_and(|size| size > LARGEST_PRIMARY) {
-                return Err(RepoProblem::TooLarge {
-                    what: primary.location.clone(),
-                    most: LARGEST_PRIMARY,
-                });
-            }
             let fetched = fetcher.all(&[download], store, &|_| {})?;
             fetched.into_iter().next().unwrap_or_default()
         }
@@ -318,19 +311,26 @@ fn fetch_primary(
     };
     let mut file = File::open(&path).map_err(io)?;
     let (found, length) = unpack::digest(&mut file, &primary.checksum).map_err(io)?;
-    let differs = |kind, found: String, expected: String| RepoProblem::Differs {
+    let (kind, found, expected) = match primary.size {
+        Some(size) if size != length => ("size", length.to_string(), size.to_string()),
+        _ if found != primary.checksum => ("digest", found.to_string(), primary.checksum.to_string()),
+        _ => return Ok((path, file)),
+    };
+    drop_kept(store, &path);
+    Err(RepoProblem::Differs {
         what: primary.location.clone(),
         kind,
         found,
         expected,
-    };
-    if let Some(size) = primary.size.filter(|&size| size != length) {
-        return Err(differs("size", length.to_string(), size.to_string()));
+    })
+}
+
+/// What is damaged in the store is fetched again next time.
+fn drop_kept(store: &Store, path: &Path) {
+    if store.owns(path) {
+        // Where it cannot be removed, the next run says again that it is damaged.
+        let _ = std::fs::remove_file(path);
     }
-    if found != primary.checksum {
-        return Err(differs("digest", found.to_string(), primary.checksum.to_string()));
-    }
-    Ok((path, file))
 }
 
 fn read_primary(file: File, primary: &Primary) -> Result<Vec<Listed>, RepoProblem> {

@@ -182,6 +182,14 @@ mod tests {
             (document("xml:base='file:///etc' href='a.rpm'"), "on this machine"),
             (document("xml:base='ftp://host/' href='a.rpm'"), "no http"),
             (document("name='a.rpm'"), "`href` is absent"),
+            (
+                document(&format!("href='{}.rpm'", "a".repeat(5000))),
+                "not a path below",
+            ),
+            (
+                good.replace("ver='1.0'", &format!("ver='{}'", "1".repeat(1000))),
+                "its version is longer than 255 bytes",
+            ),
             (good.replace("a&amp;b", "../a"), "characters"),
             (good.replace("epoch='2'", "epoch='99999999999'"), "too large"),
             (good.replace("package='10'", "package='x'"), "no number"),

@@ -5,8 +5,9 @@ use std::io::{self, BufRead, BufReader, Read, Seek as _};
 
 use crate::store::{Checksum, Hasher};
 
-/// Most that a list of packages may take unpacked, whatever its repository says: 50 times the largest known.
-pub(super) const MOST: u64 = 8 << 30;
+/// Most that a list of packages may take unpacked, whatever its repository says: ten times the largest known. No more than
+/// that is kept of it in memory.
+pub(super) const MOST: u64 = 2 << 30;
 const XZ_MEMORY: u64 = 256 << 20;
 /// As `zstd --long=27`, the largest window that zstd itself unpacks unasked.
 const ZSTD_WINDOW: u32 = 27;

@@ -47,6 +47,12 @@ pub enum SourceError {
         first: String,
         second: String,
     },
+    #[error("{package} is there for {first} and for {second}")]
+    Architectures {
+        package: String,
+        first: String,
+        second: String,
+    },
     #[error("{nevra} has the {found}, but {source_name} says {pinned}")]
     Pinned {
         nevra: String,
@@ -150,6 +156,7 @@ impl miette::Diagnostic for SourceError {
             Self::Ambiguous { .. } => {
                 "only one of the two can be the right one: find out which, and name only that repository"
             }
+            Self::Architectures { .. } => "say which is meant with `--arch ARCH`",
             Self::Pinned { .. } => {
                 "the package was built or signed anew, or changed: resolve the set again once you know which"
             }

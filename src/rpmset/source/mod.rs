@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::{Missing, SourceError};
 pub use manifest::{Manifest, ManifestPackage, ManifestRepository};
+pub(super) use obtain::LARGEST_PACKAGE;
 pub use obtain::{LookError, Obtained};
 pub use request::{RepositoryRequest, Requests};
 pub use resolve::{Context, Place, ReadRepository, Resolved, Wanted};

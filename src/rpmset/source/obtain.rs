@@ -20,15 +20,15 @@ pub struct Obtained {
     pub places: Vec<Place>,
 }
 
-/// Largest package that RPM can make.
-const LARGEST_PACKAGE: u64 = 64 << 30;
+/// Largest package that is fetched.
+pub(in crate::rpmset) const LARGEST_PACKAGE: u64 = 64 << 30;
 
 impl Resolved {
     /// Number and bytes of the packages that lie on servers.
     pub fn remote(&self) -> (usize, u64) {
         let remote = self.wanted.iter().filter(|wanted| wanted.is_remote());
         remote.fold((0, 0), |(count, bytes), wanted| {
-            (count + 1, bytes + wanted.size.unwrap_or(0))
+            (count + 1, bytes.saturating_add(wanted.size.unwrap_or(0)))
         })
     }
 
@@ -84,11 +84,14 @@ impl Resolved {
         let mut open = Self::default();
         for wanted in self.wanted {
             match wanted.checksum {
-                Checksum::Sha256(sha256) if wanted.is_remote() => found.push(Found {
-                    location: lock::location(&wanted.place, base)?.to_string(),
-                    nevra: wanted.nevra,
-                    sha256,
-                }),
+                // What another algorithm says as well can only be seen from the file.
+                Checksum::Sha256(sha256) if wanted.is_remote() && wanted.also.is_none() => {
+                    found.push(Found {
+                        location: lock::location(&wanted.place, base)?.to_string(),
+                        nevra: wanted.nevra,
+                        sha256,
+                    })
+                }
                 _ => open.wanted.push(wanted),
             }
         }
@@ -142,15 +145,15 @@ impl Wanted {
             urls: urls.clone(),
             size: self.size,
             limit: LARGEST_PACKAGE,
-            checksum: Some(self.checksum),
+            checksum: self.checksum,
             shelf: Shelf::Rpms,
         })
     }
 
     /// The package at `path`, which must be the one that is wanted.
-    fn open(self, path: &std::path::Path) -> Result<(Package, Place), SourceError> {
-        let package = match self.package {
-            Some(package) => return Ok((package, self.place)),
+    fn open(mut self, path: &std::path::Path) -> Result<(Package, Place), SourceError> {
+        let package = match self.package.take() {
+            Some(package) => package,
             None => Package::open(path).map_err(Box::new)?,
         };
         let differs = |what, found: String, expected: String| SourceError::Differs {
@@ -163,19 +166,21 @@ impl Wanted {
         if let Some(size) = self.size.filter(|&size| size != package.size) {
             return Err(differs("size", package.size.to_string(), size.to_string()));
         }
-        let found = match self.checksum {
-            Checksum::Sha256(_) => Checksum::Sha256(package.sha256),
-            Checksum::Sha512(_) => {
-                let digest = File::open(path).and_then(|mut file| file_digest(&mut file, &self.checksum));
-                let (found, _) = digest.map_err(|source| SourceError::Io {
-                    path: path.to_owned(),
-                    source,
-                })?;
-                found
+        for expected in self.checksums() {
+            let found = match expected {
+                Checksum::Sha256(_) => Checksum::Sha256(package.sha256),
+                Checksum::Sha512(_) => {
+                    let digest = File::open(path).and_then(|mut file| file_digest(&mut file, &expected));
+                    let (found, _) = digest.map_err(|source| SourceError::Io {
+                        path: path.to_owned(),
+                        source,
+                    })?;
+                    found
+                }
+            };
+            if found != expected {
+                return Err(differs("digest", found.to_string(), expected.to_string()));
             }
-        };
-        if found != self.checksum {
-            return Err(differs("digest", found.to_string(), self.checksum.to_string()));
         }
         if !package.nevra.same(&self.nevra) {
             return Err(differs(

@@ -30,6 +30,13 @@ pub struct Context<'a> {
     pub strict: bool,
 }
 
+impl Context<'_> {
+    /// Whether packages of this architecture are taken.
+    fn takes(&self, arch: &str) -> bool {
+        self.arch.is_empty() || arch == "noarch" || self.arch.iter().any(|one| one == arch)
+    }
+}
+
 /// Where a package lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -48,6 +55,8 @@ pub struct Wanted {
     /// Length of the file in bytes.
     pub size: Option<u64>,
     pub checksum: Checksum,
+    /// By another algorithm, where another source or repository lists it so: both must hold.
+    pub also: Option<Checksum>,
     /// What names it, for messages.
     pub from: String,
     /// The package, where it has been read already.
@@ -101,7 +110,9 @@ impl Resolved {
                     wishes.extend(resolved.manifest(source, manifest, &mut ids, context)?);
                 }
                 Content::RpmOstree(named) | Content::List(named) => {
-                    wishes.extend(named.iter().map(|wish| (wish.clone(), source.name.clone())));
+                    let taken = |wish: &&Wish| wish.any_arch || context.takes(&wish.nevra.arch);
+                    let taken = named.iter().filter(taken);
+                    wishes.extend(taken.map(|wish| (wish.clone(), source.name.clone())));
                 }
             }
         }
@@ -143,6 +154,7 @@ impl Resolved {
                 place: Place::File(path),
                 size: Some(package.size),
                 checksum: Checksum::Sha256(package.sha256),
+                also: None,
                 from: source.name.clone(),
                 package: Some(package),
             });
@@ -156,11 +168,7 @@ impl Resolved {
         if let Base::Directory(directory) = &request.base {
             stale(directory, &indexed.repository.packages)?;
         }
-        let takes = |listed: &&Listed| {
-            let arch = &listed.nevra.arch;
-            !listed.is_source()
-                && (context.arch.is_empty() || arch == "noarch" || context.arch.contains(arch))
-        };
+        let takes = |listed: &&Listed| !listed.is_source() && context.takes(&listed.nevra.arch);
         let all = &indexed.repository.packages;
         self.source_packages += all.iter().filter(|listed| listed.is_source()).count();
         let mut versions: BTreeMap<(&str, &str), BTreeSet<&Nevra>> = BTreeMap::new();
@@ -214,9 +222,7 @@ impl Resolved {
             .packages
             .iter()
             .map(|package| package.nevra.arch.as_str())
-            .filter(|arch| {
-                *arch != "noarch" && (context.arch.is_empty() || context.arch.iter().any(|one| one == arch))
-            })
+            .filter(|arch| *arch != "noarch" && context.takes(arch))
             .collect();
         if let (1, Some(arch)) = (arches.len(), arches.first()) {
             for name in ["arch", "basearch"] {
@@ -227,8 +233,7 @@ impl Resolved {
         }
         let mut wishes = Vec::new();
         for package in &manifest.packages {
-            let arch = &package.nevra.arch;
-            if !context.arch.is_empty() && arch != "noarch" && !context.arch.contains(arch) {
+            if !context.takes(&package.nevra.arch) {
                 continue;
             }
             let id = &package.repository;
@@ -250,6 +255,7 @@ impl Resolved {
                     place: place(&base, &relative(location)?),
                     size: Some(package.size),
                     checksum: package.checksum,
+                    also: None,
                     from: source.name.clone(),
                     package: None,
                 }),
@@ -306,40 +312,47 @@ impl Resolved {
                     true => listed.nevra.arch.clone(),
                     false => wish.nevra.arch.clone(),
                 };
-                listed.nevra.same(&Nevra {
+                let nevra = Nevra {
                     arch,
                     ..wish.nevra.clone()
-                })
+                };
+                context.takes(&nevra.arch) && listed.nevra.same(&nevra)
             };
-            let mut found: Option<(&Indexed, &Listed)> = None;
+            let mut found: Option<(&Indexed, Wanted)> = None;
             let here = |one: &&Indexed| wish.repository.is_none() || one.id == wish.repository;
             for indexed in repositories.iter().filter(here) {
                 for listed in indexed.named(&wish.nevra.name).filter(|listed| fits(listed)) {
-                    match found {
-                        None => found = Some((indexed, listed)),
-                        Some((_, first))
-                            if first.nevra.same(&listed.nevra) && first.checksum == listed.checksum => {}
-                        Some((first, _)) => {
-                            return Err(SourceError::Ambiguous {
-                                nevra: wish.nevra.to_string(),
-                                first: first.name.clone(),
-                                second: indexed.name.clone(),
-                            });
-                        }
+                    let Some((first, kept)) = &mut found else {
+                        found = Some((indexed, wanted(indexed, listed)?));
+                        continue;
+                    };
+                    if kept.nevra.arch != listed.nevra.arch {
+                        return Err(SourceError::Architectures {
+                            package: format!("{}-{}", wish.nevra.name, wish.nevra.evr()),
+                            first: kept.nevra.arch.clone(),
+                            second: listed.nevra.arch.clone(),
+                        });
+                    }
+                    if !listed.checksum().is_ok_and(|checksum| kept.unite(checksum)) {
+                        return Err(SourceError::Ambiguous {
+                            nevra: kept.nevra.to_string(),
+                            first: first.name.clone(),
+                            second: indexed.name.clone(),
+                        });
                     }
                 }
             }
-            let Some((indexed, listed)) = found else {
+            let Some((indexed, mut wanted)) = found else {
                 let nearest = nearest(&wish.nevra, repositories);
                 missing.push(Missing::new(wish.nevra.to_string(), &nearest));
                 continue;
             };
-            let mut wanted = wanted(indexed, listed)?;
             match wish.checksum {
-                Some(pinned) if pinned != wanted.checksum => {
+                Some(pinned) if !wanted.unite(pinned) => {
+                    let found: Vec<_> = wanted.checksums().map(|one| one.to_string()).collect();
                     return Err(SourceError::Pinned {
                         nevra: wanted.nevra.to_string(),
-                        found: wanted.checksum.to_string(),
+                        found: found.join(" and the "),
                         pinned: pinned.to_string(),
                         source_name: source_name.clone(),
                     });
@@ -364,7 +377,7 @@ impl Resolved {
         let mut kept: Vec<Wanted> = Vec::with_capacity(self.wanted.len());
         for wanted in self.wanted.drain(..) {
             let mut before = kept
-                .iter()
+                .iter_mut()
                 .rev()
                 .take_while(|one| one.nevra.name == wanted.nevra.name);
             let Some(first) = before.find(|one| one.nevra.arch == wanted.nevra.arch) else {
@@ -378,7 +391,7 @@ impl Resolved {
                     second: wanted.place.to_string(),
                 });
             }
-            if first.checksum != wanted.checksum {
+            if !wanted.checksums().all(|checksum| first.unite(checksum)) {
                 return Err(SourceError::Ambiguous {
                     nevra: wanted.nevra.to_string(),
                     first: first.place.to_string(),
@@ -388,6 +401,23 @@ impl Resolved {
         }
         self.wanted = kept;
         Ok(())
+    }
+}
+
+impl Wanted {
+    /// What its file has to have.
+    pub(super) fn checksums(&self) -> impl Iterator<Item = Checksum> + use<> {
+        [Some(self.checksum), self.also].into_iter().flatten()
+    }
+
+    /// Takes note that its file has to have `checksum` too; `false` where it cannot.
+    fn unite(&mut self, checksum: Checksum) -> bool {
+        let mut known = self.checksums();
+        if let Some(known) = known.find(|known| known.is_like(&checksum)) {
+            return known == checksum;
+        }
+        self.also = Some(checksum);
+        true
     }
 }
 

@@ -49,6 +49,14 @@ pub enum SandboxError {
         source: io::Error,
     },
 
+    /// It left more content than is read.
+    #[error("{script} {words}; the tree was looked at up to `{path}`")]
+    TooMuch {
+        script: String,
+        path: TreePath,
+        words: String,
+    },
+
     /// Talking to the first process, watching over it.
     #[error("the sandbox of {script} cannot be watched: {source}")]
     Watch {

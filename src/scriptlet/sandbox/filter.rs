@@ -193,6 +193,17 @@ pub(super) fn program() -> Vec<Instruction> {
         statement(RETURN, ALLOW),
     ];
     with_argument(libc::SYS_ioctl, 1, &terminal);
+    // Room beyond a file's end counts for nobody: FALLOC_FL_KEEP_SIZE without FALLOC_FL_PUNCH_HOLE.
+    let beyond = [
+        statement(
+            AND,
+            (libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE) as u32,
+        ),
+        test(JUMP_EQUAL, libc::FALLOC_FL_KEEP_SIZE as u32),
+        statement(RETURN, fail(libc::EOPNOTSUPP)),
+        statement(RETURN, ALLOW),
+    ];
+    with_argument(libc::SYS_fallocate, 1, &beyond);
     let mut families: Vec<Instruction> = FAMILIES
         .iter()
         .flat_map(|&family| [test(JUMP_EQUAL, family as u32), statement(RETURN, ALLOW)])
@@ -259,6 +270,17 @@ mod tests {
         assert_eq!(say(libc::SYS_ioctl, 0, libc::TIOCSTI), eperm);
         assert_eq!(say(libc::SYS_ioctl, 0, libc::TCGETS), ALLOW);
         assert_eq!(say(libc::SYS_socket, libc::AF_INET as u64, 0), ALLOW);
+        for (mode, expected) in [
+            (0, ALLOW),
+            (libc::FALLOC_FL_KEEP_SIZE, fail(libc::EOPNOTSUPP)),
+            (
+                libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_ZERO_RANGE,
+                fail(libc::EOPNOTSUPP),
+            ),
+            (libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE, ALLOW),
+        ] {
+            assert_eq!(say(libc::SYS_fallocate, 3, mode as u64), expected, "{mode}");
+        }
         for family in [libc::AF_VSOCK, libc::AF_ALG, libc::AF_PACKET] {
             let refused = fail(libc::EAFNOSUPPORT);
             assert_eq!(say(libc::SYS_socket, family as u64, 0), refused);

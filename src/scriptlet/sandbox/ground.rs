@@ -52,15 +52,16 @@ impl Ground {
         self.allowed(path, || self.straight(path, flags))
     }
 
-    /// As [`Ground::at`]; `None` where nothing lies there.
+    /// As [`Ground::at`]; `None` where nothing lies there, or only through a symbolic link.
     pub(super) fn find(&self, path: &TreePath) -> rustix::io::Result<Option<OwnedFd>> {
         match self.at(path, LOOK) {
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             found => found.map(Some),
         }
     }
 
-    fn straight(&self, path: &TreePath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    /// As [`Ground::at`], with the rights that there are.
+    pub(super) fn straight(&self, path: &TreePath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let below = match path.as_bytes() {
             b"/" => b".",
             absolute => &absolute[1..],

@@ -167,7 +167,7 @@ impl Sandbox {
             return Err(Errno::BUSY.into());
         };
         let parent = match self.ground.at(&above, LIST) {
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             opened => opened?,
         };
         self.ground.allowed(&above, || remove_all(&parent, name))?;

@@ -18,9 +18,9 @@ pub struct Limits {
     pub output_kept: u64,
     /// Bytes of output at which it is stopped.
     pub output: u64,
-    /// Bytes that it may add to the tree, and the length of one file.
+    /// By how much it may lengthen the tree's regular files together, holes included, and the length of one.
     pub disk: u64,
-    /// Files that it may add to the tree.
+    /// Files of any kind, by their names, that it may add to the tree.
     pub files: u64,
 }
 

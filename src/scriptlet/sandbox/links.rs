@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::records::Inode;
 use crate::path::TreePath;
+use crate::store::Blob;
 use crate::tree::LinkId;
 
 /// Identities that scriptlets' own hard links get have this bit, which those of a merged tree have not.
@@ -14,6 +15,8 @@ pub(super) struct Links {
     /// The name under which a link set was last laid.
     laid: HashMap<LinkId, (TreePath, Inode)>,
     identities: HashMap<Inode, LinkId>,
+    /// Contents that were read back, with the change time at which they were.
+    contents: HashMap<Inode, ((i64, u32), Blob)>,
     made: u64,
 }
 
@@ -25,6 +28,16 @@ impl Links {
     pub(super) fn note(&mut self, link: LinkId, path: &TreePath, inode: Inode) {
         self.laid.insert(link, (path.clone(), inode));
         self.identities.insert(inode, link);
+    }
+
+    /// The content of an inode that was read under another name, unless it has changed since.
+    pub(super) fn content(&self, inode: Inode, changed: (i64, u32)) -> Option<Blob> {
+        let (at, blob) = self.contents.get(&inode)?;
+        (*at == changed).then(|| blob.clone())
+    }
+
+    pub(super) fn note_content(&mut self, inode: Inode, changed: (i64, u32), blob: Blob) {
+        self.contents.insert(inode, (changed, blob));
     }
 
     /// The identity of an inode that has several names: that under which it was laid, or a new one.

@@ -120,7 +120,7 @@ pub enum End {
     Processes,
     /// Stopped at [`Limits::output`].
     Output,
-    /// Stopped at [`Limits::disk`] or [`Limits::files`].
+    /// Stopped at [`Limits::disk`] or [`Limits::files`], or it left more when it ended.
     Disk,
 }
 
@@ -178,7 +178,7 @@ impl End {
                 mebibytes(limits.output)
             ),
             Self::Disk => format!(
-                "was stopped: it added more than {} or {} files to the tree",
+                "was stopped: it added more than {} or {} files to the tree (holes in files count)",
                 mebibytes(limits.disk),
                 limits.files
             ),
@@ -269,17 +269,29 @@ impl Sandbox {
             args: script.args.clone(),
             env: env.into_iter().collect(),
         };
+        let before = self.snapshot.held();
         let ran = self.in_sandbox(&script.name, Some(task), &script.stdin)?;
-        let changes =
-            self.snapshot
-                .scan(&self.ground, &self.records)
-                .map_err(|error| SandboxError::Tree {
-                    path: error.path,
-                    what: "looked at in",
-                    source: error.source,
-                })?;
+        // Longer together than what was there and all that may be added: not to be read to the end.
+        let most = before.bytes.saturating_add(self.limits.disk);
+        let scanned = self.snapshot.scan(&self.ground, &self.records, most);
+        let changes = scanned.map_err(|error| match error.source.kind() {
+            io::ErrorKind::FileTooLarge => SandboxError::TooMuch {
+                script: script.name.clone(),
+                path: error.path,
+                words: End::Disk.words(&self.limits),
+            },
+            _ => SandboxError::Tree {
+                path: error.path,
+                what: "looked at in",
+                source: error.source,
+            },
+        })?;
+        let exceeds = self.snapshot.held().exceeds(before, &self.limits);
         Ok(Outcome {
-            end: ran.end,
+            end: match exceeds {
+                true => End::Disk,
+                false => ran.end,
+            },
             output: ran.output,
             output_cut: ran.output_cut,
             changes,
@@ -305,6 +317,7 @@ impl Sandbox {
 
     fn in_sandbox(&mut self, script: &str, task: Option<Task>, stdin: &[u8]) -> Result<Ran, SandboxError> {
         let made = self.make_mount_points()?;
+        let before = self.snapshot.held();
         let request = Request {
             supervisor: std::process::id() as i32,
             root: self.ground.path().to_owned(),
@@ -316,6 +329,8 @@ impl Sandbox {
             limits: self.limits,
             not_before: self.not_before(),
             records: &mut self.records,
+            ground: &self.ground,
+            before,
             script,
         };
         let ran = supervise::run(stage, &request, stdin);

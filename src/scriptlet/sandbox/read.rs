@@ -36,9 +36,16 @@ impl Sandbox {
             }
             (_, FileType::Directory) => Kind::Dir(Children::new()),
             (_, FileType::RegularFile) => {
-                let blob = self.blob(path)?;
-                let link = (stat.stx_nlink > 1).then(|| {
+                let several = stat.stx_nlink > 1;
+                let changed = (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec);
+                let known = self.links().content(inode(&stat), changed).filter(|_| several);
+                let blob = match known {
+                    Some(known) => known,
+                    None => self.blob(path)?,
+                };
+                let link = several.then(|| {
                     let mut links = self.links();
+                    links.note_content(inode(&stat), changed, blob.clone());
                     links.identity(inode(&stat))
                 });
                 Kind::File(FileData { blob, link })

@@ -47,6 +47,19 @@ struct Record {
 #[derive(Debug, Default)]
 pub(super) struct Records {
     all: HashMap<Inode, Record>,
+    /// Memory that the extended attributes take.
+    held: usize,
+}
+
+/// What an attribute takes beside its name and value, roughly.
+const ATTRIBUTE: usize = 128;
+
+/// Memory that `xattrs` take.
+fn weight(xattrs: &Xattrs) -> usize {
+    let attributes = xattrs.iter();
+    attributes
+        .map(|(name, value)| ATTRIBUTE + name.len() + value.len())
+        .sum()
 }
 
 /// The real inode behind a descriptor.
@@ -93,10 +106,17 @@ impl Records {
         let life = life(fd, stat);
         let key = inode(stat);
         let mut said = match self.all.remove(&key) {
-            Some(record) if record.life == life => record.said,
-            _ => Said::default(),
+            Some(record) => {
+                self.held -= weight(&record.said.xattrs);
+                match record.life == life {
+                    true => record.said,
+                    false => Said::default(),
+                }
+            }
+            None => Said::default(),
         };
         change(&mut said);
+        self.held += weight(&said.xattrs);
         if said != Said::default() {
             self.all.insert(key, Record { life, said });
         }
@@ -105,9 +125,15 @@ impl Records {
     /// Forgets what is said of other file systems than `device`: they are gone.
     pub(super) fn keep_only(&mut self, device: u64) {
         self.all.retain(|(of, _), _| *of == device);
+        self.held = self.all.values().map(|record| weight(&record.said.xattrs)).sum();
     }
 
     pub(super) fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// Memory that all extended attributes take, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.held
     }
 }

@@ -1,6 +1,6 @@
 //! What lay in the tree when it was last looked at, and what has changed since.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, HashMap, HashSet, btree_map};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::ground::{Ground, LIST, LOOK, READ, entry};
 use super::records::{Inode, Records, Said, inode};
+use super::usage::Held;
 use super::{Change, ChangeKind};
 use crate::path::TreePath;
 use crate::store::Digest;
@@ -159,11 +160,36 @@ impl Snapshot {
         below(&self.root)
     }
 
+    /// What it holds.
+    pub(super) fn held(&self) -> Held {
+        fn below(entry: &Entry, held: &mut Held, seen: &mut HashSet<Inode>) {
+            for child in entry.children.values() {
+                let state = &child.state;
+                held.names += 1;
+                if kind(state.mode) == FileType::RegularFile && seen.insert(state.inode) {
+                    held.bytes = held.bytes.saturating_add(state.size);
+                }
+                below(child, held, seen);
+            }
+        }
+        let mut held = Held::default();
+        below(&self.root, &mut held, &mut HashSet::new());
+        held
+    }
+
     /// Looks at the whole tree, gives what changed since the last time, sorted by path, and remembers it as it is now.
-    pub(super) fn scan(&mut self, ground: &Ground, records: &Records) -> Result<Vec<Change>, ScanError> {
+    /// No more than `most` bytes of content are read.
+    pub(super) fn scan(
+        &mut self,
+        ground: &Ground,
+        records: &Records,
+        most: u64,
+    ) -> Result<Vec<Change>, ScanError> {
         let mut scan = Scan {
             records,
             changes: Vec::new(),
+            left: most,
+            digests: HashMap::new(),
         };
         let path = TreePath::root();
         let fail = |source: rustix::io::Errno| ScanError {
@@ -188,6 +214,10 @@ impl Snapshot {
 struct Scan<'a> {
     records: &'a Records,
     changes: Vec<Change>,
+    /// Bytes of content that may still be read.
+    left: u64,
+    /// Of what has more than one name and was read.
+    digests: HashMap<Inode, Digest>,
 }
 
 impl Scan<'_> {
@@ -281,7 +311,7 @@ impl Scan<'_> {
                     let content = if same_content {
                         entry.state.content.clone()
                     } else {
-                        content(directory, name, what).map_err(fail)?
+                        self.content(directory, name, &stat).map_err(fail)?
                     };
                     let path = above.join_name(name);
                     if entry.state.content == content {
@@ -302,7 +332,7 @@ impl Scan<'_> {
                     }
                 }
                 self.say(&path, ChangeKind::Created);
-                let content = content(directory, name, what).map_err(fail)?;
+                let content = self.content(directory, name, &stat).map_err(fail)?;
                 let entry = Entry {
                     state: State::of(&stat, said, content),
                     children: BTreeMap::new(),
@@ -317,18 +347,34 @@ impl Scan<'_> {
         }
         Ok(())
     }
-}
 
-/// A regular file's digest or a link's target.
-fn content(directory: BorrowedFd<'_>, name: &[u8], what: FileType) -> io::Result<Content> {
-    Ok(match what {
-        FileType::RegularFile => Content::File(digest(directory, name)?),
-        FileType::Symlink => {
-            let target = readlinkat(directory, name, Vec::new())?;
-            Content::Link(target.to_bytes().into())
+    /// A regular file's digest or a link's target.
+    fn content(&mut self, directory: BorrowedFd<'_>, name: &[u8], stat: &Statx) -> io::Result<Content> {
+        Ok(match kind(stat.stx_mode) {
+            FileType::RegularFile => Content::File(self.file(directory, name, stat)?),
+            FileType::Symlink => {
+                let target = readlinkat(directory, name, Vec::new())?;
+                Content::Link(target.to_bytes().into())
+            }
+            _ => Content::None,
+        })
+    }
+
+    fn file(&mut self, directory: BorrowedFd<'_>, name: &[u8], stat: &Statx) -> io::Result<Digest> {
+        if let Some(known) = self.digests.get(&inode(stat)) {
+            return Ok(*known);
         }
-        _ => Content::None,
-    })
+        // Holes are long to read, though they take no disk.
+        self.left = self
+            .left
+            .checked_sub(stat.stx_size)
+            .ok_or(io::ErrorKind::FileTooLarge)?;
+        let digest = digest(directory, name)?;
+        if stat.stx_nlink > 1 {
+            self.digests.insert(inode(stat), digest);
+        }
+        Ok(digest)
+    }
 }
 
 /// SHA-256 of a regular file's content.

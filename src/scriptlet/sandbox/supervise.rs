@@ -14,9 +14,10 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::End;
 use super::calls::Answering;
 use super::error::SandboxError;
+use super::ground::Ground;
 use super::limits::Limits;
 use super::records::Records;
-use super::usage::{self, Disk};
+use super::usage::{self, Disk, Held};
 use super::wire::{Message, Request, receive, send};
 use crate::sys::seccomp::{self, Verdict};
 
@@ -120,6 +121,9 @@ pub(super) struct Stage<'a> {
     pub program: &'a Path,
     pub limits: Limits,
     pub records: &'a mut Records,
+    pub ground: &'a Ground,
+    /// What the tree holds.
+    pub before: Held,
     /// The script, as messages name it.
     pub script: &'a str,
     /// Not to be started before.
@@ -129,7 +133,7 @@ pub(super) struct Stage<'a> {
 /// Runs the task of `request` to its end. Without a task, only makes the sandbox.
 pub(super) fn run(stage: Stage<'_>, request: &Request, stdin: &[u8]) -> Result<Ran, SandboxError> {
     let limits = stage.limits;
-    let disk = Disk::before(&request.root, limits);
+    let disk = Disk::new(stage.ground, limits, stage.before);
     let processes = Processes::start(stage.program, request, stdin)?;
     let mut watch = Watch {
         stage,
@@ -168,7 +172,7 @@ struct Watch<'a> {
     living: u32,
     output: Vec<u8>,
     written: u64,
-    disk: Disk,
+    disk: Disk<'a>,
     user: (u32, u32),
 }
 

@@ -1,12 +1,15 @@
 //! What a scriptlet uses: processes, memory, disk.
 
-use std::os::fd::BorrowedFd;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::{Duration, Instant};
 
-use rustix::fs::{Dir, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fstatvfs, openat, openat2, statat};
+use rustix::io::Errno;
 
+use super::ground::{Ground, LIST};
 use super::limits::Limits;
+use crate::path::TreePath;
 
 /// The processes of the sandbox together.
 #[derive(Debug, Default, Clone, Copy)]
@@ -56,70 +59,169 @@ pub(super) fn processes(root: BorrowedFd<'_>) -> Used {
     used
 }
 
-/// How much a tree on disk has grown.
-#[derive(Debug)]
-pub(super) struct Disk {
-    root: PathBuf,
-    limits: Limits,
-    /// Bytes and files that were free on the file system when the tree was last counted, and what the tree had then.
-    free: (u64, u64),
-    /// Of the tree before; counted only when the file system has become fuller.
-    before: (u64, u64),
+/// What a tree holds: the lengths of its regular files, each once however many names it has, and its names. Unlike the
+/// blocks that they take, these are the same on every machine.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    pub bytes: u64,
+    pub names: u64,
 }
 
-impl Disk {
-    pub(super) fn before(root: &Path, limits: Limits) -> Self {
+impl Held {
+    /// Whether `self` is more than a scriptlet may leave where `before` was.
+    pub(super) fn exceeds(self, before: Self, limits: &Limits) -> bool {
+        self.bytes.saturating_sub(before.bytes) > limits.disk
+            || self.names.saturating_sub(before.names) > limits.files
+    }
+}
+
+/// At least this long passes between two counts that nothing calls for.
+const RARELY: Duration = Duration::from_secs(5);
+
+/// Watches how a tree on disk grows.
+#[derive(Debug)]
+pub(super) struct Disk<'a> {
+    ground: &'a Ground,
+    limits: Limits,
+    before: Held,
+    /// Free bytes and inodes of the file system when the tree was last counted; `None` where it does not say.
+    free: Option<(u64, u64)>,
+    /// How much fuller it may become before the tree is counted again.
+    room: (u64, u64),
+    /// When it is counted again in any case: others may make room on the file system, and some count no inodes.
+    next: Instant,
+}
+
+impl<'a> Disk<'a> {
+    /// Of a tree that holds `before` now.
+    pub(super) fn new(ground: &'a Ground, limits: Limits, before: Held) -> Self {
         Self {
-            root: root.to_owned(),
+            ground,
             limits,
-            free: free(root),
-            before: (0, 0),
+            before,
+            free: free(ground),
+            room: (limits.disk, limits.files),
+            next: Instant::now() + RARELY,
         }
     }
 
     /// Whether it has grown by more than a scriptlet may add. The file system's own count comes first, as it costs
     /// nothing; others may have filled it, so that only then the tree is counted.
     pub(super) fn exceeded(&mut self) -> bool {
-        let now = free(&self.root);
-        let bytes = self.free.0.saturating_sub(now.0) > self.limits.disk;
-        let files = self.free.1.saturating_sub(now.1) > self.limits.files;
-        if !bytes && !files {
+        let now = free(self.ground);
+        let fuller = match (self.free, now) {
+            (Some(then), Some(now)) => {
+                then.0.saturating_sub(now.0) > self.room.0 || then.1.saturating_sub(now.1) > self.room.1
+            }
+            _ => false,
+        };
+        let begun = Instant::now();
+        if !fuller && begun < self.next {
             return false;
         }
-        let counted = count(&self.root);
-        let grown = (
-            counted.0.saturating_sub(self.before.0),
-            counted.1.saturating_sub(self.before.1),
-        );
-        if grown.0 > self.limits.disk || grown.1 > self.limits.files {
+        let Ok(held) = count(self.ground, self.before, &self.limits) else {
+            // A directory without rights for its owner hides what it holds: the file system's word stands.
+            return fuller;
+        };
+        if held.exceeds(self.before, &self.limits) {
             return true;
         }
+        self.next = begun + RARELY.max(begun.elapsed() * 20);
         self.free = now;
+        let left = |limit: u64, held: u64, before: u64| {
+            let left = limit.saturating_sub(held.saturating_sub(before));
+            left.max(limit / 8)
+        };
+        self.room = (
+            left(self.limits.disk, held.bytes, self.before.bytes),
+            left(self.limits.files, held.names, self.before.names),
+        );
         false
     }
 }
 
 /// Free bytes and inodes of the file system.
-fn free(root: &Path) -> (u64, u64) {
-    match rustix::fs::statvfs(root) {
-        Ok(stat) => (stat.f_bfree.saturating_mul(stat.f_frsize), stat.f_ffree),
-        Err(_) => (0, 0),
-    }
+fn free(ground: &Ground) -> Option<(u64, u64)> {
+    let stat = fstatvfs(ground.root()).ok()?;
+    Some((stat.f_bfree.saturating_mul(stat.f_frsize), stat.f_ffree))
 }
 
-/// Bytes on disk and files below `root`; what goes away meanwhile is not counted.
-fn count(root: &Path) -> (u64, u64) {
-    let mut sum = (0_u64, 0_u64);
-    let mut todo = vec![root.to_owned()];
-    while let Some(directory) = todo.pop() {
-        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            sum.0 += metadata.blocks().saturating_mul(512);
-            sum.1 += 1;
-            if metadata.is_dir() {
-                todo.push(entry.path());
+/// What the tree holds now, up to where that exceeds `limits`; what goes away meanwhile is not counted.
+fn count(ground: &Ground, before: Held, limits: &Limits) -> Result<Held, Errno> {
+    let mut held = Held::default();
+    let mut several = HashSet::new();
+    let mut todo = vec![TreePath::root()];
+    while let Some(path) = todo.pop() {
+        let directory = match ground.straight(&path, LIST) {
+            Err(Errno::ACCESS | Errno::PERM) => return Err(Errno::ACCESS),
+            // Gone, or something else by now.
+            Err(_) => continue,
+            Ok(directory) => directory,
+        };
+        for entry in Dir::read_from(&directory)? {
+            let Ok(entry) = entry else { break };
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let Ok(stat) = statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) else {
+                continue;
+            };
+            held.names += 1;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => todo.push(path.join_name(name)),
+                FileType::RegularFile if stat.st_nlink < 2 || several.insert((stat.st_dev, stat.st_ino)) => {
+                    let length = u64::try_from(stat.st_size).unwrap_or(0);
+                    held.bytes = held.bytes.saturating_add(length);
+                }
+                _ => {}
+            }
+            if held.exceeds(before, limits) {
+                return Ok(held);
             }
         }
     }
-    sum
+    Ok(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_was_there_before_does_not_count_and_sparse_files_do() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("old"), [0; 700]).unwrap();
+        fs::hard_link(place.path().join("old"), place.path().join("other")).unwrap();
+        let ground = Ground::open(place.path()).unwrap();
+        let limits = Limits {
+            disk: 1000,
+            files: 5,
+            ..Limits::default()
+        };
+        let before = count(&ground, Held::default(), &limits).unwrap();
+        assert_eq!(before, Held { bytes: 700, names: 2 });
+        let mut disk = Disk::new(&ground, limits, before);
+        let mut exceeded = || {
+            disk.next = Instant::now();
+            disk.exceeded()
+        };
+        assert!(!exceeded());
+        fs::create_dir(place.path().join("d")).unwrap();
+        let file = fs::File::create(place.path().join("d/sparse")).unwrap();
+        file.set_len(1000).unwrap();
+        assert!(!exceeded());
+        file.set_len(1001).unwrap();
+        assert!(exceeded());
+        file.set_len(0).unwrap();
+        assert!(!exceeded());
+        for name in ["a", "b", "c"] {
+            fs::hard_link(place.path().join("old"), place.path().join(name)).unwrap();
+        }
+        assert!(!exceeded());
+        fs::hard_link(place.path().join("old"), place.path().join("e")).unwrap();
+        assert!(exceeded());
+    }
 }

@@ -109,6 +109,10 @@ fn every_scriptlet_is_decided_on_before_anything_runs() {
             "`a:post` is not needed: the scriptlet is not replaced",
         ),
         (
+            rule("b:transfiletriggerin[0]", Action::Skip),
+            "`b:transfiletriggerin[0]` is not needed: the scriptlet does nothing",
+        ),
+        (
             rule("a:pre", Action::MayFail),
             "`a:pre` is not needed: the scriptlet is not run",
         ),

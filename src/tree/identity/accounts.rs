@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::sysusers;
+
 /// One line of passwd, with what shadow adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
@@ -26,9 +28,10 @@ pub struct Group {
 pub struct Accounts {
     pub users: BTreeMap<String, User>,
     pub groups: BTreeMap<String, Group>,
-    /// Whole lines of shadow and gshadow that packages brought, by name.
+    /// Whole lines of shadow that packages brought, by name.
     shadow: BTreeMap<String, String>,
-    gshadow: BTreeMap<String, String>,
+    /// Passwords and administrators of gshadow that packages brought, by name; its members are the group's.
+    gshadow: BTreeMap<String, (String, String)>,
 }
 
 /// The texts of the four files.
@@ -45,6 +48,26 @@ fn allows_login(password: &str) -> bool {
     password.is_empty() || !(password.starts_with('!') || password.starts_with('*'))
 }
 
+/// A group's password lets anyone in who knows it; without one, its members only.
+fn group_allows_login(password: &str) -> bool {
+    !password.is_empty() && allows_login(password)
+}
+
+fn password(place: &str, name: &str) -> String {
+    format!("{place}: a password for `{name}`; images have none")
+}
+
+/// That a line of sysusers.d can say the same.
+fn check_user(place: &str, user: &User) -> Result<(), String> {
+    let User {
+        gecos, home, shell, ..
+    } = user;
+    sysusers::check_gecos(gecos)
+        .and_then(|()| sysusers::check_place(home))
+        .and_then(|()| sysusers::check_place(shell))
+        .map_err(|what| format!("{place}: {what}"))
+}
+
 impl Accounts {
     /// Takes the files that packages brought; absent ones are empty.
     ///
@@ -54,11 +77,9 @@ impl Accounts {
         let mut accounts = Self::default();
         for (place, fields) in lines("passwd", passwd, 7)? {
             if fields[1] != "x" && allows_login(fields[1]) {
-                return Err(format!(
-                    "{place}: a password for `{}`; images have none",
-                    fields[0]
-                ));
+                return Err(password(&place, fields[0]));
             }
+            check_name(&place, fields[0])?;
             let user = User {
                 uid: number(&place, fields[2])?,
                 gid: number(&place, fields[3])?,
@@ -67,9 +88,14 @@ impl Accounts {
                 shell: fields[6].to_owned(),
                 locked: false,
             };
+            check_user(&place, &user)?;
             accounts.users.insert(fields[0].to_owned(), user);
         }
         for (place, fields) in lines("group", group, 4)? {
+            if fields[1] != "x" && group_allows_login(fields[1]) {
+                return Err(password(&place, fields[0]));
+            }
+            check_name(&place, fields[0])?;
             let members = fields[3].split(',').filter(|name| !name.is_empty());
             let group = Group {
                 gid: number(&place, fields[2])?,
@@ -79,15 +105,16 @@ impl Accounts {
         }
         for (place, fields) in lines("shadow", shadow, 9)? {
             if allows_login(fields[1]) {
-                return Err(format!(
-                    "{place}: a password for `{}`; images have none",
-                    fields[0]
-                ));
+                return Err(password(&place, fields[0]));
             }
             accounts.shadow.insert(fields[0].to_owned(), fields.join(":"));
         }
-        for (_, fields) in lines("gshadow", gshadow, 4)? {
-            accounts.gshadow.insert(fields[0].to_owned(), fields.join(":"));
+        for (place, fields) in lines("gshadow", gshadow, 4)? {
+            if group_allows_login(fields[1]) {
+                return Err(password(&place, fields[0]));
+            }
+            let kept = (fields[1].to_owned(), fields[2].to_owned());
+            accounts.gshadow.insert(fields[0].to_owned(), kept);
         }
         Ok(accounts)
     }
@@ -144,9 +171,13 @@ impl Accounts {
         for (name, Group { gid, members }) in groups {
             let members = members.join(",");
             files.group.push_str(&format!("{name}:x:{gid}:{members}\n"));
-            let line = format!("{name}:!*::{members}");
-            files.gshadow.push_str(self.gshadow.get(name).unwrap_or(&line));
-            files.gshadow.push('\n');
+            let (password, administrators) = match self.gshadow.get(name) {
+                Some((password, administrators)) => (password.as_str(), administrators.as_str()),
+                None => ("!*", ""),
+            };
+            files
+                .gshadow
+                .push_str(&format!("{name}:{password}:{administrators}:{members}\n"));
         }
         files
     }
@@ -170,6 +201,13 @@ fn lines<'a>(file: &str, text: &'a str, fields: usize) -> Result<Vec<(String, Ve
     Ok(lines)
 }
 
+fn check_name(place: &str, name: &str) -> Result<(), String> {
+    match sysusers::is_name(name) {
+        true => Ok(()),
+        false => Err(format!("{place}: `{name}` is no valid user or group name")),
+    }
+}
+
 fn number(place: &str, text: &str) -> Result<u32, String> {
     text.parse()
         .map_err(|_| format!("{place}: `{text}` is no user or group number"))
@@ -185,7 +223,7 @@ mod tests {
             "zed:x:1:1:Z,,,:/z:/bin/sh\nroot:x:0:0:root:/root:/bin/bash\n",
             "zed:x:1:\nroot:x:0:zed,root\n",
             "root:*:1::::::\n",
-            "",
+            "root:::old\n",
         )
         .unwrap();
         let files = accounts.files(20_000);
@@ -195,13 +233,29 @@ mod tests {
         );
         assert_eq!(files.shadow, "root:*:1::::::\nzed:!*:20000::::::\n");
         assert_eq!(files.group, "root:x:0:zed,root\nzed:x:1:\n");
-        assert_eq!(files.gshadow, "root:!*::zed,root\nzed:!*::\n");
+        // The members are the group's: memberships that sysusers.d adds count there as well.
+        assert_eq!(files.gshadow, "root:::zed,root\nzed:!*::\n");
     }
 
     #[test]
     fn passwords_and_broken_lines_are_refused() {
         let cases = [
             ("root::0:0::/:/bin/sh\n", "", "line 1: a password for `root`"),
+            (
+                "a b:x:1:1::/:/bin/sh\n",
+                "",
+                "`a b` is no valid user or group name",
+            ),
+            (
+                "a:x:1:1:\u{1b}[2J:/:/bin/sh\n",
+                "",
+                "`\\u{1b}[2J` has control characters",
+            ),
+            (
+                "a:x:1:1::home:/bin/sh\n",
+                "",
+                "line 1: `home` is no absolute path",
+            ),
             ("root:x:0:0::/\n", "", "line 1: 6 fields where 7 belong"),
             (
                 "root:x:zero:0::/:/bin/sh\n",
@@ -215,5 +269,16 @@ mod tests {
             let error = Accounts::parse(passwd, "", shadow, "").unwrap_err();
             assert!(error.contains(expected), "{error} / {expected}");
         }
+        let group = "wheel:$6$salt$hash:10:\n";
+        let error = Accounts::parse("", group, "", "").unwrap_err();
+        assert_eq!(
+            error,
+            "/etc/group, line 1: a password for `wheel`; images have none"
+        );
+        let error = Accounts::parse("", "wheel:x:10:\n", "", "wheel:$6$salt$hash::\n").unwrap_err();
+        assert_eq!(
+            error,
+            "/etc/gshadow, line 1: a password for `wheel`; images have none"
+        );
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Builder<'a> {
     lock: Option<&'a IdsLock>,
     /// Numbers that some line names, or the lock: not to be drawn for another account.
     reserved: BTreeSet<u32>,
+    /// Primary groups named by their number: by which file, for which user.
+    primary: Vec<(TreePath, String, u32)>,
 }
 
 /// The accounts of `tree`, by its databases and `files`. With `lock`, its numbers are kept, and only names that
@@ -27,6 +29,7 @@ pub(super) fn accounts(
 ) -> Result<Accounts, IdentityError> {
     let mut builder = Builder::from_databases(tree, lock)?;
     builder.run(files)?;
+    builder.check_primary()?;
     Ok(builder.accounts)
 }
 
@@ -50,11 +53,18 @@ impl<'a> Builder<'a> {
             shell: "/bin/bash".to_owned(),
             locked: false,
         });
+        let primary = accounts.users.iter();
+        let primary: Vec<_> = primary
+            .map(|(name, user)| (passwd.clone(), name.clone(), user.gid))
+            .collect();
+        let mut reserved: BTreeSet<u32> = lock.into_iter().flat_map(IdsLock::numbers).collect();
+        reserved.extend(primary.iter().map(|(.., gid)| *gid));
         let builder = Self {
             tree,
             accounts,
             lock,
-            reserved: lock.into_iter().flat_map(IdsLock::numbers).collect(),
+            reserved,
+            primary,
         };
         for (name, user) in &builder.accounts.users {
             builder.fixed(&passwd, IdKind::User, name, Some(user.uid))?;
@@ -221,7 +231,10 @@ impl<'a> Builder<'a> {
             return Err(taken(file, "user", name, id, other));
         }
         let gid = match group {
-            Some(GroupRef::Number(gid)) => *gid,
+            Some(GroupRef::Number(gid)) => {
+                self.primary.push((file.clone(), name.clone(), *gid));
+                *gid
+            }
             Some(GroupRef::Name(group)) => self.group(file, group, None, None)?,
             None => self.group(file, name, None, uid)?,
         };
@@ -241,6 +254,28 @@ impl<'a> Builder<'a> {
         };
         self.accounts.users.insert(name.clone(), user);
         Ok(())
+    }
+
+    /// A number that no group has would make the user a member of whatever group has it on a machine: one that was
+    /// there before, or comes later.
+    fn check_primary(&self) -> Result<(), IdentityError> {
+        let dangling = |(.., gid): &&(TreePath, String, u32)| self.accounts.group_by_id(*gid).is_none();
+        let Some((file, user, gid)) = self.primary.iter().find(dangling) else {
+            return Ok(());
+        };
+        let (file, user, gid) = (file.clone(), user.clone(), *gid);
+        let holder = |lock: &'a IdsLock| Some((lock, lock.holder(IdKind::Group, gid)?));
+        Err(match self.lock.and_then(holder) {
+            Some((lock, other)) => reassigned(Reassigned::Primary {
+                file,
+                user,
+                gid,
+                lock: lock.shown().to_owned(),
+                other: other.to_owned(),
+                hands: self.hands(IdKind::Group, other),
+            }),
+            None => IdentityError::NoGroup { file, user, gid },
+        })
     }
 
     fn is_locked(&self, kind: IdKind, id: u32) -> bool {

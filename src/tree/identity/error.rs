@@ -35,6 +35,11 @@ pub enum IdentityError {
         id: u32,
         other: String,
     },
+    #[error("`{file}` makes group {gid} the primary one of user `{user}`, but no group has that number")]
+    #[diagnostic(help(
+        "add the package whose group it is, or a group with that number under `os.groups` in the definition"
+    ))]
+    NoGroup { file: TreePath, user: String, gid: u32 },
     #[error("no number from 1 to {SYSTEM_MAX} is free for {kind} `{name}`")]
     #[diagnostic(help("remove system accounts, or number this one in the definition"))]
     Exhausted { kind: &'static str, name: String },
@@ -93,6 +98,22 @@ pub enum Reassigned {
         kind: &'static str,
         name: String,
         id: u32,
+        lock: String,
+        other: String,
+        hands: Hands,
+    },
+    #[error(
+        "`{file}` makes group {gid} the primary one of user `{user}`, but {lock} fixes that number for group `{other}`, \
+         which no package of the set makes: {hands}"
+    )]
+    #[diagnostic(help(
+        "give `{user}` another group where the file comes from; a number stays with its name even when no package of the \
+         set wants that name any more"
+    ))]
+    Primary {
+        file: TreePath,
+        user: String,
+        gid: u32,
         lock: String,
         other: String,
         hands: Hands,

@@ -79,14 +79,17 @@ fn request(text: &str) -> Result<Request, String> {
     let fields = split(text)?;
     let field = |index: usize| {
         let value = fields.get(index).map(String::as_str).unwrap_or_default();
-        if value == "-" { "" } else { value }
+        if value == "-" {
+            String::new()
+        } else {
+            value.replace("%%", "%")
+        }
     };
-    let name = field(1).to_owned();
-    if name.contains('%')
-        || fields
-            .iter()
-            .skip(2)
-            .any(|field| field.replace("%%", "").contains('%'))
+    let name = field(1);
+    if fields
+        .iter()
+        .skip(1)
+        .any(|field| field.replace("%%", "").contains('%'))
     {
         return Err("a specifier (`%…`): its value is known on the running machine only".to_owned());
     }
@@ -95,22 +98,30 @@ fn request(text: &str) -> Result<Request, String> {
     }
     let id = field(2);
     // A path stands for the owner of that file; the image's own file decides, which has none yet.
-    let id = if id.starts_with('/') { "" } else { id };
-    match field(0) {
+    let id = if id.starts_with('/') { "" } else { &id };
+    match field(0).as_str() {
         kind @ ("u" | "u!") => {
             let (uid, group) = match id.split_once(':') {
                 Some((uid, group)) => (uid, Some(group)),
                 None => (id, None),
             };
-            let group = group.map(|group| match group.parse() {
-                Ok(number) => GroupRef::Number(number),
-                Err(_) => GroupRef::Name(group.to_owned()),
-            });
-            let or = |value: &str, default: &str| if value.is_empty() { default } else { value }.to_owned();
+            let group = match group.map(|group| (group, group.parse())) {
+                None => None,
+                Some((_, Ok(number))) => Some(GroupRef::Number(number)),
+                Some((group, Err(_))) if is_name(group) => Some(GroupRef::Name(group.to_owned())),
+                Some((group, Err(_))) => return Err(format!("`{group}` is no valid group name")),
+            };
+            check_gecos(&field(3))?;
+            check_place(&field(4))?;
+            check_place(&field(5))?;
+            let or = |value: String, default: &str| match value.is_empty() {
+                true => default.to_owned(),
+                false => value,
+            };
             Ok(Request::User {
                 uid: number(uid)?,
                 group,
-                gecos: field(3).to_owned(),
+                gecos: field(3),
                 home: or(field(4), "/"),
                 shell: or(
                     field(5),
@@ -145,6 +156,60 @@ fn number(text: &str) -> Result<Option<u32>, String> {
             .parse()
             .map(Some)
             .map_err(|_| format!("`{text}` is no user or group number")),
+    }
+}
+
+/// That `text` can stand between the colons of passwd(5) as what a user is called.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_gecos(text: &str) -> Result<(), String> {
+    if text.contains(':') {
+        return Err(format!(
+            "`{text}` has a colon, which parts the fields of /etc/passwd"
+        ));
+    }
+    match text.contains(char::is_control) {
+        true => Err(format!("`{}` has control characters", text.escape_debug())),
+        false => Ok(()),
+    }
+}
+
+/// As [`check_gecos`], for a home directory or shell; empty where the default is meant.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_place(text: &str) -> Result<(), String> {
+    check_gecos(text)?;
+    match text.is_empty() || text.starts_with('/') {
+        true => Ok(()),
+        false => Err(format!("`{text}` is no absolute path")),
+    }
+}
+
+/// `text` as one field that reads as just that, whatever it holds; `-` where it is empty.
+pub fn quoted(text: &str) -> String {
+    if text.is_empty() {
+        return "-".to_owned();
+    }
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '%' => quoted.push_str("%%"),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// As [`quoted`], but bare where it can be.
+pub fn quoted_place(text: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+');
+    match !text.is_empty() && text.chars().all(bare) {
+        true => text.to_owned(),
+        false => quoted(text),
     }
 }
 
@@ -254,10 +319,43 @@ mod tests {
             ("u a b", "`b` is no user or group number"),
             ("u a - \"open", "a quote without its end"),
             ("u a - \"%h\"", "a specifier"),
+            ("u a - \"50%%%\"", "a specifier"),
+            ("u app -:evil:x:0", "`evil:x:0` is no valid group name"),
+            ("u app 5:", "`` is no valid group name"),
+            ("u app - \"App: server\"", "`App: server` has a colon"),
+            ("u app - - /home:/root", "`/home:/root` has a colon"),
+            ("u app - - / /bin/sh:x", "`/bin/sh:x` has a colon"),
+            ("u app - - home", "`home` is no absolute path"),
+            ("u app - \"a\u{7}b\"", "`a\\u{7}b` has control characters"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(expected), "{error} / {expected}");
         }
+    }
+
+    #[test]
+    fn quoted_fields_are_read_as_they_were() {
+        for (gecos, home) in [
+            ("plain", "/srv/www-data"),
+            ("a \"b\" \\ c's 100%% %h", "/a b/\"%h\"/\\"),
+            ("", ""),
+        ] {
+            let line = format!("u x 5 {} {} /bin/sh", quoted(gecos), quoted_place(home));
+            let Some(Request::User {
+                gecos: read_gecos,
+                home: read_home,
+                shell,
+                ..
+            }) = parse(&line).unwrap().remove(0).request
+            else {
+                panic!("{line}");
+            };
+            assert_eq!(read_gecos, gecos, "{line}");
+            assert_eq!(read_home, if home.is_empty() { "/" } else { home }, "{line}");
+            assert_eq!(shell, "/bin/sh", "{line}");
+        }
+        assert_eq!(quoted_place("/srv/www-data"), "/srv/www-data");
+        assert_eq!(quoted("50% \"x\""), "\"50%% \\\"x\\\"\"");
     }
 
     #[test]

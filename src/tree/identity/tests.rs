@@ -199,3 +199,66 @@ fn the_build_takes_locked_numbers_only() {
         format!("`/etc/passwd` gives user `base` number 6, but `y` fixes 7: {state}")
     );
 }
+
+#[test]
+fn a_primary_group_by_number_must_be_there() {
+    let lock = IdsLock::parse(
+        "version = 1\n[users]\nroot = 0\nbase = 6\nnewapp = 979\n\
+         [groups]\nroot = 0\nbase = 6\nutmp = 43\nolddb = 980\n",
+        "x.ids.lock",
+    )
+    .unwrap();
+    let with = |line| tree(&[BASE[0], BASE[1], ("/usr/lib/sysusers.d/pkg.conf", line)]);
+    let start = "`/usr/lib/sysusers.d/pkg.conf` makes group 980 the primary one of user `newapp`, but";
+    let error = apply(&mut with("u newapp 979:980\n"), 0, Some(&lock)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{start} `x.ids.lock` fixes that number for group `olddb`, which no package of the set makes: \
+             what it owns on machines already made would change hands"
+        )
+    );
+    let error = apply(&mut with("u newapp 979:980\n"), 0, None).unwrap_err();
+    assert_eq!(error.to_string(), format!("{start} no group has that number"));
+    // Whichever line comes first.
+    let accounts = apply(&mut with("u newapp 979:980\ng olddb 980\n"), 0, Some(&lock)).unwrap();
+    assert_eq!(accounts.users["newapp"].gid, 980);
+
+    // One that the base names is not drawn for another.
+    let passwd = "root:x:0:0:root:/root:/bin/sh\nbase:x:6:999::/:/bin/sh\n";
+    let mut dangling = tree(&[
+        ("/etc/passwd", passwd),
+        BASE[1],
+        ("/usr/lib/sysusers.d/a.conf", "g drawn -\n"),
+    ]);
+    let error = apply(&mut dangling, 0, None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`/etc/passwd` makes group 999 the primary one of user `base`, but no group has that number"
+    );
+}
+
+#[test]
+fn accounts_of_the_base_are_written_as_lines_that_mean_the_same() {
+    let passwd = "root:x:0:0:root:/root:/bin/sh\n\
+                  odd:x:7:6:50% \"odd\" \\ one:/srv/odd home:\n\
+                  none:x:8:6:::/bin/sh\n";
+    let mut made = tree(&[("/etc/passwd", passwd), ("/etc/group", "root:x:0:\nbase:x:6:\n")]);
+    apply(&mut made, 0, None).unwrap();
+    let lines = read(&made, ACCOUNTS_FILE);
+    assert!(
+        lines.ends_with(
+            "u odd 7:6 \"50%% \\\"odd\\\" \\\\ one\" \"/srv/odd home\" /bin/sh\nu none 8:6 - - /bin/sh\n"
+        ),
+        "{lines}"
+    );
+    let mut again = tree(&[("/etc/group", "root:x:0:\nbase:x:6:\n")]);
+    let node = made.get(&TreePath::literal(ACCOUNTS_FILE)).unwrap().clone();
+    again.insert(&TreePath::literal(ACCOUNTS_FILE), node).unwrap();
+    let accounts = apply(&mut again, 0, None).unwrap();
+    let odd = &accounts.users["odd"];
+    assert_eq!(
+        (odd.gecos.as_str(), odd.home.as_str()),
+        ("50% \"odd\" \\ one", "/srv/odd home")
+    );
+}

@@ -94,18 +94,14 @@ pub(super) fn sysusers_lines(
     users.sort_by_key(|(_, user)| user.uid);
     for (name, user) in users {
         if !covered.contains(&("user", name.clone())) {
-            let gecos = if user.gecos.is_empty() {
-                "-".to_owned()
-            } else {
-                format!("\"{}\"", user.gecos)
+            let User { uid, gid, .. } = user;
+            let gecos = sysusers::quoted(&user.gecos);
+            let home = sysusers::quoted_place(&user.home);
+            // Nothing means this to login(1), and another default to sysusers.d.
+            let shell = match user.shell.as_str() {
+                "" => "/bin/sh".to_owned(),
+                shell => sysusers::quoted_place(shell),
             };
-            let User {
-                uid,
-                gid,
-                home,
-                shell,
-                ..
-            } = user;
             content.push_str(&format!("u {name} {uid}:{gid} {gecos} {home} {shell}\n"));
         }
     }

@@ -62,6 +62,7 @@ pub(super) fn wanted(indexed: &Indexed, listed: &Listed) -> Result<Wanted, Sourc
         place,
         size: Some(listed.size),
         checksum,
+        also: None,
         from: indexed.name.clone(),
         package: None,
     })

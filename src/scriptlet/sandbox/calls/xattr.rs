@@ -17,6 +17,9 @@ const LONGEST_LIST: usize = 65536;
 /// All values of one file together; file systems have less.
 const LARGEST_SUM: usize = 1 << 20;
 
+/// All of all files, in memory: a tree with IMA signatures on each of its files needs a quarter.
+const MOST_HELD: usize = 64 << 20;
+
 impl Answering<'_> {
     pub(super) fn set_xattr(
         &mut self,
@@ -50,7 +53,7 @@ impl Answering<'_> {
         let sum: usize = present.map_or(0, |all| {
             all.iter().map(|(name, value)| name.len() + value.len()).sum()
         });
-        if sum + name.len() + value.len() > LARGEST_SUM {
+        if sum + name.len() + value.len() > LARGEST_SUM || self.records.held() + value.len() > MOST_HELD {
             return Err(Errno::NOSPC);
         }
         self.records.change(target.fd.as_fd(), &target.stat, |said| {
