@@ -21,7 +21,6 @@ pub use first_boot::{RepartPartition, repart_partitions};
 pub use guid::{Arch, Role, derive_uuid};
 pub use layout::{DiskPlan, DiskSpec, Partition, Slot, Slots, Usr};
 pub use tree_digest::{CHUNK_SIZE, TreeDigest, filled_chunks};
-pub use tree_digest::{CHUNK_SIZE, TreeDigest};
 pub use volume::{EncryptedVolume, FILE_SYSTEM_SIZE, VolumeIds};
 
 /// Bytes that everything on a disk is aligned to.

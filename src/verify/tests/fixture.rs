@@ -208,6 +208,7 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
         slot_size: Some(2 * MIB),
         slots: parts.slots,
         min_root_size: MIB,
+        root_in_image: false,
     };
     let content = Usr {
         size,
@@ -221,6 +222,7 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
         esp: &esp,
         usr: &volume,
         verity: &hashes,
+        root: None,
         time: TIME,
     };
     let raw = create(&path("raw"));
