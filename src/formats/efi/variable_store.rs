@@ -91,6 +91,14 @@ impl VariableStore {
             .find(|variable| variable.vendor == vendor && variable.name == name)
     }
 
+    /// Whether firmware that starts with this store enforces Secure Boot: it has a platform key, and edk2's own switch is
+    /// not off.
+    pub fn enforces_secure_boot(&self) -> bool {
+        let owned = self.get(guid::GLOBAL_VARIABLE, "PK");
+        let switch = self.get(guid::SECURE_BOOT_ENABLE, "SecureBootEnable");
+        owned.is_some_and(|key| !key.data.is_empty()) && switch.is_none_or(|switch| switch.data != [0])
+    }
+
     /// Puts `variable` in the place of the one of its name and vendor, else behind all others.
     pub fn set(&mut self, variable: Variable) {
         let mut known = self.variables.iter_mut();
