@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use hullwright::formats::authenticode;
 use hullwright::formats::cms::SignedData;
+use hullwright::formats::efi::{AuthenticatedUpdate, SignatureDatabase, Time, Variable, VariableStore, guid};
 use hullwright::formats::erofs;
 use hullwright::formats::gvariant::{self, Value};
 use hullwright::formats::kmodindex::Index;
@@ -177,6 +178,36 @@ fn qcow2_image() -> Vec<u8> {
     image
 }
 
+/// A small variable store with two variables and a journal.
+fn variable_store() -> Vec<u8> {
+    let mut image = vec![0xff; 2 * 4096];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &[0; 16]);
+    put(16, &guid::SYSTEM_NV_DATA.to_bytes_le());
+    put(32, &[0, 0x20, 0, 0, 0, 0, 0, 0]);
+    put(40, b"_FVH\xff\xfe\x04\0");
+    put(48, &[72, 0, 0, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 0x10, 0, 0]);
+    put(64, &[0; 8]);
+    put(72, &guid::AUTHENTICATED_VARIABLES.to_bytes_le());
+    put(88, &[0, 4, 0, 0, 0x5a, 0xfe, 0, 0, 0, 0, 0, 0]);
+    put(4096, &guid::WORKING_BLOCK.to_bytes_le());
+    put(4096 + 24, &[0, 1, 0, 0, 0, 0, 0, 0]);
+    let words = image[..72]
+        .chunks(2)
+        .map(|word| u16::from_le_bytes([word[0], word[1]]));
+    let sum = words.fold(0, u16::wrapping_add);
+    image[50..52].copy_from_slice(&sum.wrapping_neg().to_le_bytes());
+    let filled = VariableStore::parse(image).and_then(|mut store| {
+        store.set(Variable::new(guid::GLOBAL_VARIABLE, "Lang", 7, b"eng".to_vec()));
+        store.set(Variable::new(guid::GLOBAL_VARIABLE, "Timeout", 7, vec![0, 0]));
+        store.to_bytes()
+    });
+    match filled {
+        Ok(image) => image,
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// A header with dependencies of every kind.
 fn dependencies() -> Vec<u8> {
     let wanted = [
@@ -338,6 +369,18 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
                 .map(|bytes| bytes.to_vec())
                 .collect()
         }
+        "efi_signatures" => {
+            let mut database = SignatureDatabase::default();
+            database.add_certificate(uuid::Uuid::from_bytes([1; 16]), b"\x30\x05\x30\x03\x02\x01\x01");
+            database.add_image(uuid::Uuid::from_bytes([1; 16]), [2; 32]);
+            let update = AuthenticatedUpdate {
+                time: Time::from_unix(1_700_000_000),
+                signature: b"\x30\0".to_vec(),
+                data: database.to_bytes(),
+            };
+            vec![database.to_bytes(), update.to_bytes()]
+        }
+        "efi_variables" => vec![variable_store()],
         "gvariant_value" => {
             let dictionary = Value::vardict([("a", Value::u32(1)), ("b", Value::str("text"))]);
             let typed = [b"a{sv}\0".to_vec(), gvariant::serialise(&dictionary)].concat();

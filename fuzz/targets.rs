@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use hullwright::definition::{self, Found, Loader};
 use hullwright::formats::at::ReadAt;
+use hullwright::formats::efi::{AuthenticatedUpdate, SignatureDatabase, VariableStore};
 use hullwright::formats::elf::Elf;
 use hullwright::formats::event_log::EventLog;
 use hullwright::formats::gpt;
@@ -51,6 +52,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("gpt_table", gpt_table),
     ("fat_volume", fat_volume),
     ("qcow2_image", qcow2_image),
+    ("efi_signatures", efi_signatures),
+    ("efi_variables", efi_variables),
     ("gvariant_value", gvariant_value),
     ("elf_file", elf_file),
     ("kernel_module", kernel_module),
@@ -494,6 +497,31 @@ fn qcow2_image(data: &[u8]) {
             let _ = image.read_exact_at(&mut [0; 512], at);
         }
         let _ = image.filled(1 << 20);
+    }
+}
+
+/// Signature lists, and a signed update of a variable: what is understood is written back as it was.
+fn efi_signatures(data: &[u8]) {
+    if let Ok(database) = SignatureDatabase::parse(data) {
+        assert!(database.to_bytes() == data);
+        let mut all = SignatureDatabase::default();
+        all.add_all(&database);
+        let _ = database.lists_certificate(data);
+    }
+    if let Ok(update) = AuthenticatedUpdate::parse(data) {
+        assert!(update.to_bytes() == data);
+    }
+}
+
+/// A variable store: what is written has the variables that were read.
+fn efi_variables(data: &[u8]) {
+    let Ok(store) = VariableStore::parse(data.to_vec()) else {
+        return;
+    };
+    if let Ok(bytes) = store.to_bytes() {
+        assert!(bytes.len() == data.len());
+        let again = VariableStore::parse(bytes).map(|again| again.variables() == store.variables());
+        assert!(again == Ok(true));
     }
 }
 

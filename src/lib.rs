@@ -8,6 +8,7 @@ pub mod compose;
 pub mod definition;
 pub mod disk;
 pub mod fetch;
+pub mod firmware;
 pub mod formats;
 pub mod initrd;
 pub mod measure;

@@ -154,6 +154,8 @@ targets!(
     gpt_table,
     fat_volume,
     qcow2_image,
+    efi_signatures,
+    efi_variables,
     gvariant_value,
     elf_file,
     kernel_module,

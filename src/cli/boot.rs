@@ -2,19 +2,21 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hullwright::firmware::{Enrolment, OWNER, SECURE_BOOT_DIRECTORY, enroll, read_directory};
 use hullwright::vm::{
-    Acceleration, Accelerator, DiskBus, DiskFormat, End, Machine, Network, Running, VmError,
+    Acceleration, Accelerator, DiskBus, DiskFormat, End, Machine, Network, Ovmf, Running, VmError,
 };
 use miette::{IntoDiagnostic, WrapErr, miette};
 use nix::sys::termios::{self, SetArg, Termios};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tempfile::NamedTempFile;
 
 /// Boot an image in QEMU with UEFI firmware and show its serial console
 ///
@@ -43,6 +45,10 @@ pub struct BootArgs {
     /// Keep what the guest writes (disk, firmware variables, TPM, key for --ssh) in <image>.kept, and take up what is there
     #[arg(long)]
     keep: bool,
+
+    /// Forget what was kept of earlier boots, and begin anew
+    #[arg(long)]
+    fresh: bool,
 
     /// Log in as root by ssh with a throw-away key: a shell, or the command after `--`, whose exit status is
     /// passed on; the console goes to standard error
@@ -77,15 +83,29 @@ pub struct BootArgs {
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     accel: Accel,
 
-    /// Use firmware that enforces Secure Boot with the keys in the store named by --firmware-vars
-    #[arg(long, requires = "firmware_vars")]
+    /// Use firmware that enforces Secure Boot with the image's keys: those of --keys or --firmware-vars, else those that the
+    /// build left beside the image in secure-boot/
+    #[arg(long)]
     secure_boot: bool,
+
+    /// Use the same firmware without keys, as a new machine is: the image's boot loader may enrol its own
+    #[arg(long, conflicts_with_all = ["secure_boot", "firmware_vars"])]
+    setup_mode: bool,
+
+    /// With --secure-boot: enrol PK, KEK, db and dbx of this directory, as `keys init` or a build makes it
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "secure_boot",
+        conflicts_with = "firmware_vars"
+    )]
+    keys: Option<PathBuf>,
 
     /// Begin with a copy of this OVMF variable store instead of an empty one
     #[arg(long, value_name = "FILE")]
     firmware_vars: Option<PathBuf>,
 
-    /// Give the machine a TPM 2.0 (swtpm); with --keep its state is kept too
+    /// Give the machine a TPM 2.0 (swtpm). Implies --keep: what is sealed to a TPM is lost without it
     #[arg(long)]
     tpm: bool,
 
@@ -161,7 +181,14 @@ pub fn run(args: BootArgs) -> miette::Result<ExitCode> {
 fn boot(args: &BootArgs, stop: &Arc<AtomicBool>) -> miette::Result<ExitCode> {
     let attached =
         !args.until_healthy && !args.ssh && io::stdin().is_terminal() && io::stdout().is_terminal();
-    let mut vm = machine(args, attached)?.stopped_by(Arc::clone(stop)).start()?;
+    let mut machine = machine(args, attached)?.stopped_by(Arc::clone(stop));
+    let variables = enrolled(args)?;
+    if let Some(store) = &variables {
+        machine = machine.variables(store.path());
+    }
+    let mut vm = machine.start()?;
+    // Copied by now.
+    drop(variables);
     announce(&vm);
     let timeout = Duration::from_secs(args.timeout.unwrap_or_else(|| patience(vm.accelerator().0)));
 
@@ -169,7 +196,7 @@ fn boot(args: &BootArgs, stop: &Arc<AtomicBool>) -> miette::Result<ExitCode> {
     if args.until_healthy {
         match vm.wait_healthy(timeout) {
             Ok(after) => eprintln!("\nhealthy after {:.1} s", after.as_secs_f64()),
-            Err(error @ VmError::NotHealthy { .. }) if args.keep => {
+            Err(error @ VmError::NotHealthy { .. }) if vm.kept().is_some() => {
                 vm.power_off(POWER_OFF_PATIENCE)?;
                 return Err(error.into());
             }
@@ -216,7 +243,8 @@ fn root_key(args: &BootArgs) -> miette::Result<Option<PathBuf>> {
 
 fn machine(args: &BootArgs, attached: bool) -> miette::Result<Machine> {
     let mut machine = Machine::new(&args.image)
-        .keep(args.keep)
+        .keep(args.keep || args.tpm)
+        .fresh(args.fresh)
         .ssh(args.ssh)
         .grow(if args.grow { GROW } else { 0 })
         .memory_mib(args.memory)
@@ -226,6 +254,7 @@ fn machine(args: &BootArgs, attached: bool) -> miette::Result<Machine> {
             Network::Restricted
         })
         .secure_boot(args.secure_boot)
+        .setup_mode(args.setup_mode)
         .tpm(args.tpm)
         .reboots(attached)
         .bus(match args.bus {
@@ -271,6 +300,45 @@ fn machine(args: &BootArgs, attached: bool) -> miette::Result<Machine> {
             (false, _, false) => machine.console_lines_to(io::stdout()),
         },
     )
+}
+
+/// A variable store with the image's keys, for --secure-boot without --firmware-vars.
+fn enrolled(args: &BootArgs) -> miette::Result<Option<NamedTempFile>> {
+    if !args.secure_boot || args.firmware_vars.is_some() {
+        return Ok(None);
+    }
+    let directory = match &args.keys {
+        Some(keys) => keys.clone(),
+        None => {
+            let beside = if args.image.is_dir() {
+                Some(args.image.as_path())
+            } else {
+                args.image.parent()
+            };
+            let keys = beside.unwrap_or(Path::new("")).join(SECURE_BOOT_DIRECTORY);
+            if !keys.is_dir() {
+                return Err(miette!(
+                    help = "build with `[secure-boot]` in the definition, or name keys by --keys DIR or a store by --firmware-vars FILE",
+                    "{} is not there: the build left no Secure Boot keys beside the image",
+                    keys.display()
+                ));
+            }
+            keys
+        }
+    };
+    let enrolment = Enrolment {
+        databases: read_directory(&directory, OWNER)?,
+        ..Enrolment::default()
+    };
+    let store = enroll(&Ovmf::find(true)?.vars, &enrolment)?;
+    let made = NamedTempFile::new().and_then(|mut file| {
+        file.write_all(&store)?;
+        Ok(file)
+    });
+    eprintln!("Secure Boot with the keys in {}", directory.display());
+    Ok(Some(
+        made.into_diagnostic().wrap_err("cannot write a temporary file")?,
+    ))
 }
 
 fn announce(vm: &Running) {
@@ -452,7 +520,8 @@ mod tests {
         assert_eq!(args.command, ["cat", "/etc/os-release", "-x"]);
         for line in [
             "out -- id",
-            "out --secure-boot",
+            "out --keys k",
+            "out --secure-boot --keys k --firmware-vars f",
             "out --bus ide",
             "out --timeout soon",
             "out second",

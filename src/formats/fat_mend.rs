@@ -41,7 +41,7 @@ impl Timestamp {
 
 /// Year, month and day of a day counted from 1970-01-01 (proleptic Gregorian calendar), for days
 /// after it. Years are counted from March, so that the leap day is the last.
-fn civil(days: i64) -> (i64, i64, i64) {
+pub(super) fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days / 146_097;
     let of_era = days % 146_097;

@@ -8,6 +8,8 @@ pub mod bzimage;
 pub mod catalog;
 pub mod cms;
 pub mod cpio;
+mod der;
+pub mod efi;
 pub mod elf;
 pub mod erofs;
 pub mod event_log;

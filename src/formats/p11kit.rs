@@ -5,7 +5,6 @@
 //! trusted, belongs to an authority, and neither it nor its key nor its issuer and number is distrusted anywhere.
 //! Follows p11-kit 0.24 and 0.25.
 
-mod der;
 mod extract;
 mod parse;
 #[cfg(test)]
@@ -14,6 +13,7 @@ mod x509;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::der;
 pub use extract::{Hashed, directory_hash, edk2_cacerts, openssl_bundle, pem_bundle};
 pub use parse::parse;
 use x509::{Certificate, oid};

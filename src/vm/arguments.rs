@@ -98,6 +98,8 @@ impl Settled {
         if self.secure_boot {
             // Without this the guest's kernel could rewrite the keys in the variable store.
             line.option("-global", "driver=cfi.pflash01,property=secure,value=on");
+            // Firmware in system management mode hangs at a restart where it also has to offer suspend to memory.
+            line.option("-global", "driver=ICH9-LPC,property=disable_s3,value=1");
         }
     }
 
@@ -286,7 +288,10 @@ mod tests {
         );
         assert_eq!(
             values(&sealed, "-global"),
-            ["driver=cfi.pflash01,property=secure,value=on"]
+            [
+                "driver=cfi.pflash01,property=secure,value=on",
+                "driver=ICH9-LPC,property=disable_s3,value=1"
+            ]
         );
         assert!(values(&sealed, "-device").contains(&"tpm-crb,tpmdev=tpm"));
         assert!(!change(|m| m.reboots = true).contains(&"-no-reboot".to_owned()));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::health::Failure;
+use crate::formats::efi::StoreError;
 
 /// Why a machine could not be started, watched, or talked to.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -20,12 +21,18 @@ pub enum VmError {
     },
 
     /// No UEFI firmware for virtual machines was found.
-    #[error("no UEFI firmware (OVMF) was found; looked for {}", looked.join(", "))]
+    #[error(
+        "no UEFI firmware (OVMF){} was found; looked for {}",
+        if *secure_boot { " that enforces Secure Boot" } else { "" },
+        looked.join(", ")
+    )]
     #[diagnostic(help(
         "install `ovmf` (Debian, Ubuntu) or `edk2-ovmf` (Fedora, Azure Linux), or name the two files in \
          HULLWRIGHT_OVMF_CODE and HULLWRIGHT_OVMF_VARS"
     ))]
     FirmwareMissing {
+        /// Whether Secure Boot was asked for.
+        secure_boot: bool,
         /// Every path that was tried.
         looked: Vec<String>,
     },
@@ -54,10 +61,41 @@ pub enum VmError {
 
     /// The kept state belongs to another state of the image.
     #[error("{} has changed since {} was kept from it", image.display(), kept.display())]
-    #[diagnostic(help("the kept disk only makes sense over the image it began from: `rm -r {}` to begin anew", kept.display()))]
+    #[diagnostic(help(
+        "the kept disk only makes sense over the image it began from: `--fresh`, or `rm -r {}`, to begin anew",
+        kept.display()
+    ))]
     KeptFromAnother {
         /// The image.
         image: PathBuf,
+        /// The directory of the kept state.
+        kept: PathBuf,
+    },
+
+    /// Secure Boot was asked for, and the variables are none that can be looked into.
+    #[error("{}: {source}", path.display())]
+    #[diagnostic(help("name a variable store of OVMF (OVMF_VARS*.fd) in which PK, KEK and db are enrolled"))]
+    Variables {
+        /// The store.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: StoreError,
+    },
+
+    /// Secure Boot was asked for, and the variables would enforce nothing.
+    #[error("{}: no platform key is enrolled in these firmware variables, so they enforce nothing", path.display())]
+    #[diagnostic(help("{help}"))]
+    NotEnforced {
+        /// The store.
+        path: PathBuf,
+        /// The way out.
+        help: String,
+    },
+
+    /// The kept variables hold another platform key than the one asked for.
+    #[error("{} was kept with another platform key than the one that is to be enrolled", kept.display())]
+    #[diagnostic(help("`--fresh`, or `rm -r {}`, to begin anew with the new keys", kept.display()))]
+    KeptWithOtherKeys {
         /// The directory of the kept state.
         kept: PathBuf,
     },

@@ -1,12 +1,13 @@
 //! Finding OVMF, the UEFI firmware for virtual machines.
 
 use std::env;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::VmError;
 use super::qemu::tool_prefixes;
+use crate::formats::efi::{VariableStore, guid};
 
 /// Firmware code and the empty variable store that belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl Ovmf {
     pub fn find(secure_boot: bool) -> Result<Self, VmError> {
         let named = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         match (named("HULLWRIGHT_OVMF_CODE"), named("HULLWRIGHT_OVMF_VARS")) {
-            (Some(code), Some(vars)) => return Self::from_candidates([Self { code, vars }]),
+            (Some(code), Some(vars)) => return Self::from_candidates([Self { code, vars }], secure_boot),
             (None, None) => {}
             _ => {
                 return Err(VmError::Contradiction {
@@ -81,10 +82,13 @@ impl Ovmf {
             prefixes.push(tools.join("usr"));
             prefixes.push(tools);
         }
-        Self::from_candidates(candidates(&prefixes, secure_boot))
+        Self::from_candidates(candidates(&prefixes, secure_boot), secure_boot)
     }
 
-    fn from_candidates(candidates: impl IntoIterator<Item = Self>) -> Result<Self, VmError> {
+    fn from_candidates(
+        candidates: impl IntoIterator<Item = Self>,
+        secure_boot: bool,
+    ) -> Result<Self, VmError> {
         let mut looked = Vec::new();
         for candidate in candidates {
             if candidate.code.is_file() && candidate.vars.is_file() {
@@ -92,7 +96,7 @@ impl Ovmf {
             }
             looked.push(candidate.code.display().to_string());
         }
-        Err(VmError::FirmwareMissing { looked })
+        Err(VmError::FirmwareMissing { secure_boot, looked })
     }
 }
 
@@ -110,6 +114,48 @@ fn candidates(prefixes: &[PathBuf], secure_boot: bool) -> Vec<Ovmf> {
     found
 }
 
+/// Whether the variables in `store`, with which the machine is to start, enforce Secure Boot, and by the platform key that is
+/// in `template`. A guest may have changed other keys of kept variables. qcow2 images are not looked into.
+pub(super) fn check_enforced(store: &Path, template: &Path, kept: Option<&Path>) -> Result<(), VmError> {
+    if flash_driver(store)? != "raw" || flash_driver(template)? != "raw" {
+        return Ok(());
+    }
+    let read = |path: &Path| {
+        let bytes = fs::read(path).map_err(VmError::io("read", path))?;
+        VariableStore::parse(bytes).map_err(|source| VmError::Variables {
+            path: path.to_owned(),
+            source,
+        })
+    };
+    let help =
+        "an empty store enforces nothing: name keys, or an OVMF store in which PK, KEK and db are enrolled";
+    let wanted = read(template)?;
+    if !wanted.enforces_secure_boot() {
+        return Err(VmError::NotEnforced {
+            path: template.to_owned(),
+            help: help.to_owned(),
+        });
+    }
+    let Some(kept) = kept else { return Ok(()) };
+    let found = read(store)?;
+    if !found.enforces_secure_boot() {
+        return Err(VmError::NotEnforced {
+            path: store.to_owned(),
+            help: format!(
+                "it was kept of a machine without Secure Boot: `--fresh`, or `rm -r {}`, to begin anew",
+                kept.display()
+            ),
+        });
+    }
+    let key = |store: &VariableStore| store.get(guid::GLOBAL_VARIABLE, "PK").map(|key| key.data.clone());
+    if key(&found) != key(&wanted) {
+        return Err(VmError::KeptWithOtherKeys {
+            kept: kept.to_owned(),
+        });
+    }
+    Ok(())
+}
+
 /// QEMU's driver for a flash image: Fedora ships qcow2, others raw bytes.
 pub(super) fn flash_driver(path: &Path) -> Result<&'static str, VmError> {
     let mut magic = [0; 4];
@@ -124,14 +170,13 @@ pub(super) fn flash_driver(path: &Path) -> Result<&'static str, VmError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn first_complete_pair_wins() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("share/OVMF");
         fs::create_dir_all(&dir).unwrap();
-        let find = |secure| Ovmf::from_candidates(candidates(&[root.path().to_path_buf()], secure));
+        let find = |secure| Ovmf::from_candidates(candidates(&[root.path().to_path_buf()], secure), secure);
         let touch = |name: &str| fs::write(dir.join(name), b"raw!").unwrap();
 
         touch("OVMF_CODE_4M.fd");
@@ -145,7 +190,8 @@ mod tests {
         touch("OVMF_VARS_4M.fd");
         assert_eq!(find(false).unwrap().code, dir.join("OVMF_CODE_4M.fd"));
         match find(true) {
-            Err(VmError::FirmwareMissing { looked }) => {
+            Err(VmError::FirmwareMissing { secure_boot, looked }) => {
+                assert!(secure_boot);
                 assert!(looked.contains(&dir.join("OVMF_CODE_4M.secboot.fd").display().to_string()));
             }
             other => panic!("{other:?}"),

@@ -52,7 +52,7 @@ impl fmt::Display for Failure {
         let kind = match self.kind {
             FailureKind::Unhealthy => "unhealthy",
             FailureKind::NothingToBoot => "firmware found nothing to boot",
-            FailureKind::Refused => "firmware refused the boot loader",
+            FailureKind::Refused => "firmware refused what it was to start",
             FailureKind::Panic => "the system crashed",
             FailureKind::Verity => "dm-verity found corrupt data",
             FailureKind::Emergency => "the system is in emergency mode",
@@ -124,6 +124,15 @@ fn judge(line: &str) -> Option<Verdict> {
     }
     if line.contains("BdsDxe: failed to")
         && (line.contains("Access Denied") || line.contains("Security Violation"))
+    {
+        return failed(FailureKind::Refused);
+    }
+    // systemd-boot, of the UKI: "../src/boot/boot.c:2576@image_start: Error loading \EFI\Linux\a.efi: Access denied".
+    let end = line.trim_end();
+    if end.contains("Error loading ")
+        && [": Access denied", ": Security violation"]
+            .iter()
+            .any(|why| end.ends_with(why))
     {
         return failed(FailureKind::Refused);
     }

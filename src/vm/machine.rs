@@ -15,7 +15,7 @@ use super::VmError;
 use super::accel::{self, Acceleration, Accelerator};
 use super::arguments::Settled;
 use super::console::{PlainLines, Sink};
-use super::firmware::{Ovmf, flash_driver};
+use super::firmware::{Ovmf, check_enforced, flash_driver};
 use super::image::{DiskFormat, DiskImage};
 use super::overlay;
 use super::qemu::Qemu;
@@ -52,6 +52,7 @@ pub struct Machine {
     format: Option<DiskFormat>,
     grow: u64,
     keep: bool,
+    fresh: bool,
     bus: DiskBus,
     cpus: Option<u32>,
     memory_mib: u64,
@@ -61,6 +62,7 @@ pub struct Machine {
     secrets: Vec<(String, Vec<u8>)>,
     acceleration: Acceleration,
     secure_boot: bool,
+    setup_mode: bool,
     variables: Option<PathBuf>,
     tpm: bool,
     reboots: bool,
@@ -79,6 +81,7 @@ impl Machine {
             format: None,
             grow: 0,
             keep: false,
+            fresh: false,
             bus: DiskBus::default(),
             cpus: None,
             memory_mib: DEFAULT_MEMORY_MIB,
@@ -88,6 +91,7 @@ impl Machine {
             secrets: Vec::new(),
             acceleration: Acceleration::default(),
             secure_boot: false,
+            setup_mode: false,
             variables: None,
             tpm: false,
             reboots: false,
@@ -111,6 +115,12 @@ impl Machine {
     /// Keeps disk, firmware variables and TPM in `<image>.kept` beside the image, and takes up what is there.
     pub fn keep(mut self, keep: bool) -> Self {
         self.keep = keep;
+        self
+    }
+
+    /// Forgets what was kept of earlier machines, see [`Machine::keep`].
+    pub fn fresh(mut self, fresh: bool) -> Self {
+        self.fresh = fresh;
         self
     }
 
@@ -169,6 +179,12 @@ impl Machine {
         self
     }
 
+    /// The same firmware without keys, as a new machine is: it starts everything, and takes keys from whatever it starts.
+    pub fn setup_mode(mut self, setup_mode: bool) -> Self {
+        self.setup_mode = setup_mode;
+        self
+    }
+
     /// An OVMF variable store to begin from, instead of the empty one that comes with the firmware; it is copied.
     pub fn variables(mut self, store: impl Into<PathBuf>) -> Self {
         self.variables = Some(store.into());
@@ -210,7 +226,7 @@ impl Machine {
     /// A missing program or firmware, an unusable image, contradicting wishes, or QEMU's refusal.
     pub fn start(self) -> Result<Running, VmError> {
         let qemu = Qemu::find()?;
-        let ovmf = Ovmf::find(self.secure_boot)?;
+        let ovmf = Ovmf::find(self.secure_boot || self.setup_mode)?;
         self.start_with(&qemu, &ovmf)
     }
 
@@ -226,7 +242,13 @@ impl Machine {
         let cpus = self.processors(qemu, accelerator)?;
 
         let template = self.variables.as_deref().unwrap_or(&ovmf.vars);
+        if self.fresh {
+            State::forget(&image)?;
+        }
         let state = State::prepare(&image, disk_size, template, self.keep)?;
+        if self.secure_boot {
+            check_enforced(&state.vars, template, state.kept.as_deref())?;
+        }
         let run = state.run.path().to_path_buf();
         let login = if self.ssh {
             Some(Login::prepare(state.kept.as_deref().unwrap_or(&run))?)
@@ -265,7 +287,7 @@ impl Machine {
             memory_mib: self.memory_mib,
             code: (path_text(&ovmf.code)?.to_owned(), flash_driver(&ovmf.code)?),
             vars: (path_text(&state.vars)?.to_owned(), flash_driver(&state.vars)?),
-            secure_boot: self.secure_boot,
+            secure_boot: self.secure_boot || self.setup_mode,
             disk: path_text(&state.overlay)?.to_owned(),
             image: (path_text(&image.path)?.to_owned(), image.format.driver()),
             durable: self.keep,

@@ -32,6 +32,15 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Removes the state kept beside the image, if there is any.
+    pub(super) fn forget(image: &DiskImage) -> Result<(), VmError> {
+        let kept = kept_dir(&image.path);
+        match fs::remove_dir_all(&kept) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(VmError::io("remove", kept)(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes throw-away state, or takes up (else begins) the state kept beside the image, see [`kept_dir`].
     /// `disk_size` is the disk's size for the guest; `template` the variable store to begin from.
     pub(super) fn prepare(
@@ -185,6 +194,11 @@ mod tests {
         let rebuilt = DiskImage::inspect(&disk).unwrap();
         let error = State::prepare(&rebuilt, 8192, &template, true).unwrap_err();
         assert!(matches!(error, VmError::KeptFromAnother { .. }), "{error}");
+        for _ in 0..2 {
+            State::forget(&rebuilt).unwrap();
+        }
+        let anew = State::prepare(&rebuilt, 8192, &template, true).unwrap();
+        assert_eq!(fs::read(&anew.vars).unwrap(), b"vars");
     }
 
     #[test]

@@ -12,20 +12,23 @@ pub enum Then {
 
 /// A FAT volume whose removable-media boot path holds the program.
 pub fn disk(line: &str, then: Then) -> Vec<u8> {
+    disk_of(&[("EFI/BOOT/BOOTX64.EFI", &program(line, then))])
+}
+
+/// A FAT volume with these files.
+pub fn disk_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut disk = Cursor::new(vec![0; 8 << 20]);
     fatfs::format_volume(&mut disk, fatfs::FormatVolumeOptions::new()).unwrap();
     {
         let volume = fatfs::FileSystem::new(&mut disk, fatfs::FsOptions::new()).unwrap();
-        let dir = volume
-            .root_dir()
-            .create_dir("EFI")
-            .unwrap()
-            .create_dir("BOOT")
-            .unwrap();
-        dir.create_file("BOOTX64.EFI")
-            .unwrap()
-            .write_all(&program(line, then))
-            .unwrap();
+        for (path, bytes) in files {
+            let mut directory = volume.root_dir();
+            let (parents, name) = path.rsplit_once('/').unwrap();
+            for parent in parents.split('/') {
+                directory = directory.create_dir(parent).unwrap();
+            }
+            directory.create_file(name).unwrap().write_all(bytes).unwrap();
+        }
     }
     disk.into_inner()
 }
@@ -84,7 +87,7 @@ fn code(line: &str, then: Then) -> Vec<u8> {
 }
 
 /// A PE32+ file with one section.
-fn program(line: &str, then: Then) -> Vec<u8> {
+pub fn program(line: &str, then: Then) -> Vec<u8> {
     let code = code(line, then);
     assert!(code.len() <= 0x1000);
     let mut file = b"MZ".to_vec();

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod efi;
+mod enroll;
+mod secure_boot;
 #[path = "../../src/testing.rs"]
 mod testing;
 
