@@ -144,7 +144,7 @@ pub(super) struct Uki<'a> {
 }
 
 impl<'a> Uki<'a> {
-    fn read(content: Content<'a>, profile: usize) -> Result<Self, MeasureError> {
+    pub fn read(content: Content<'a>, profile: usize) -> Result<Self, MeasureError> {
         let image = Image::read(&content, content.size()).map_err(|source| MeasureError::Program {
             what: "UKI".to_owned(),
             source,
@@ -184,4 +184,133 @@ fn utf16(text: &str) -> Vec<u8> {
         .chain([0])
         .flat_map(u16::to_le_bytes)
         .collect()
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::formats::pcr::uki::SectionDigests;
+    use crate::formats::pe::tests::sample_stub;
+    use crate::formats::uki::{self, DEFAULT_SBAT, Profile};
+    use crate::formats::uki_addon;
+
+    const BANKS: [Bank; 2] = [Bank::Sha256, Bank::Sha384];
+
+    fn written(write: impl FnOnce(&std::fs::File)) -> Vec<u8> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        write(file.as_file());
+        std::fs::read(file.path()).unwrap()
+    }
+
+    /// A UKI with two profiles, both with policies.
+    pub fn sample() -> Vec<u8> {
+        let stub = sample_stub("sbat,1,x\n");
+        let profile = |description, cmdline, pcrsig| Profile {
+            description,
+            cmdline,
+            pcrsig,
+        };
+        let profiles = [
+            profile("ID=main\n", None, Some(&b"{1}"[..])),
+            profile("ID=other\n", Some("a b"), Some(&b"{2}"[..])),
+        ];
+        let image = uki::Uki {
+            stub: &stub,
+            osrel: b"ID=x\n",
+            cmdline: "a",
+            uname: "6.12",
+            sbat: DEFAULT_SBAT,
+            linux: Content::bytes(&stub),
+            initrd: Content::bytes(b"the initrd"),
+            pcrpkey: Some(b"a key"),
+            pcrsig: None,
+            profiles: &profiles,
+        };
+        written(|out| drop(image.write(out).unwrap()))
+    }
+
+    fn register(events: &[Event], pcr: u32) -> Value {
+        let own = events.iter().filter(|event| event.pcr == pcr);
+        own.fold(Value::zero(Bank::Sha256), |value, event| {
+            value.extended(&event.digest(Bank::Sha256).unwrap())
+        })
+    }
+
+    #[test]
+    fn each_register_gets_its_own() {
+        let (loader, uki) = (sample_stub("loader"), sample());
+        let addon = |cmdline: &str| {
+            let stub = &sample_stub("");
+            let addon = uki_addon::Addon {
+                stub,
+                cmdline,
+                uname: None,
+            };
+            written(|out| drop(addon.write(out).unwrap()))
+        };
+        let addons = [addon("all=1"), addon("one=2")];
+        let chain = |profile, names: &[&'static str]| {
+            let addons = names.iter().zip(&addons);
+            let chain = Chain {
+                loader: Content::bytes(&loader),
+                loader_conf: b"timeout 0\n",
+                uki: Content::bytes(&uki),
+                profile,
+                addons: addons
+                    .map(|(&name, bytes)| Addon {
+                        name,
+                        content: Content::bytes(bytes),
+                    })
+                    .collect(),
+            };
+            events(&chain, &BANKS).unwrap()
+        };
+        let plain = chain(0, &[]);
+        let image = Image::read(&uki, uki.len() as u64).unwrap();
+        let digests = SectionDigests::of_image(&image, &uki, &BANKS).unwrap();
+        let zero = Value::zero(Bank::Sha256);
+        assert_eq!(register(&plain, 11), digests.pcr_11(0)[0]);
+        assert!(register(&plain, 12).is_zero() && register(&plain, 13).is_zero());
+        assert_eq!(register(&plain, 5), zero.measured(b"timeout 0\n"));
+        let programs: Vec<_> = plain.iter().filter(|event| event.pcr == 4).collect();
+        let names: Vec<_> = programs.iter().map(|event| event.what.as_str()).collect();
+        assert_eq!(names, ["boot loader", "UKI", "kernel"]);
+        let kernel = sample_stub("sbat,1,x\n");
+        let kernel = image::digests(&Content::bytes(&kernel), &BANKS).unwrap();
+        assert_eq!(programs[2].digests, kernel);
+
+        let other = chain(1, &["all.addon.efi", "one.addon.efi"]);
+        assert_eq!(register(&other, 11), digests.pcr_11(1)[0]);
+        let twelve = zero.measured(b"1\0\0\0").measured(&utf16("all=1 one=2"));
+        assert_eq!(register(&other, 12), twelve);
+        let options = other.iter().find(|event| event.what == "command line").unwrap();
+        assert_eq!(options.digests[0], Bank::Sha256.digest(&utf16("a b all=1 one=2")));
+        let names = other.iter().filter(|event| event.pcr == 4);
+        let names: Vec<_> = names.map(|event| event.what.as_str()).collect();
+        let expected = [
+            "boot loader",
+            "UKI",
+            "add-on all.addon.efi",
+            "add-on one.addon.efi",
+            "kernel",
+        ];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn what_is_no_uki_is_refused() {
+        let stub = sample_stub("");
+        let error = |uki: &[u8]| {
+            let chain = Chain {
+                loader: Content::bytes(&stub),
+                loader_conf: b"",
+                uki: Content::bytes(uki),
+                profile: 0,
+                addons: Vec::new(),
+            };
+            events(&chain, &BANKS).unwrap_err().to_string()
+        };
+        assert_eq!(error(&stub), "the UKI has no section `.linux`");
+        assert_eq!(error(b"MZ"), "the UKI cannot be read as an EFI program");
+    }
 }
