@@ -20,6 +20,7 @@ use hullwright::formats::rpm::tag::{self, signature};
 use hullwright::formats::rpm::{Header, Limits, read_preamble};
 use hullwright::formats::x509::{Certificate, PublicKey, Usage};
 use hullwright::formats::{authenticode, cms, erofs, file_contexts, kconfig, kmodindex, mime, pem, vhd};
+use hullwright::recovery::Record;
 use hullwright::rpmset::closure;
 use hullwright::rpmset::repo;
 use hullwright::rpmset::signature::{Keyring, Policy, verify, verify_detached};
@@ -44,6 +45,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("erofs_volume", erofs_volume),
     ("vhd_footer", vhd_footer),
     ("event_log", event_log),
+    ("recovery_record", recovery_record),
     ("gvariant_value", gvariant_value),
     ("elf_file", elf_file),
     ("kernel_module", kernel_module),
@@ -397,6 +399,12 @@ fn event_log(data: &[u8]) {
     for event in &log.events {
         assert!(event.describe().len() < 2000);
         event.digests_data();
+    }
+}
+
+fn recovery_record(data: &[u8]) {
+    if let Ok(record) = Record::parse(data) {
+        assert!(record.machine.len() <= 64 && record.wrapped.len() <= 2048);
     }
 }
 

@@ -151,6 +151,7 @@ targets!(
     erofs_volume,
     vhd_footer,
     event_log,
+    recovery_record,
     gvariant_value,
     elf_file,
     kernel_module,

@@ -268,7 +268,6 @@ pub fn write_manifest(
         usr_root_hash: hex(&sealed.root_hash),
         pcrs: pcrs::describe(boot, uki, addons)?,
         rpm_verify: rpm_verify(plan, set, made)?,
-        pcrs: pcrs(uki),
 
         usr_salt: sealed.salt.to_string(),
         partitions: partitions

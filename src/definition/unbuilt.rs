@@ -19,8 +19,8 @@ const LIMITS: &[Limit] = &[
     Limit {
         key: "encryption.root.mode",
         is_value: |text| EncryptionMode::from_text(text).is_ok(),
-        works: &["none"],
-        what: "an encrypted root partition",
+        works: &["first-boot", "none"],
+        what: "a root partition that the composer encrypts",
     },
     Limit {
         key: "os.layout",

@@ -11,6 +11,7 @@ pub mod cpio;
 pub mod elf;
 pub mod erofs;
 pub mod event_log;
+pub mod ext4;
 pub mod fat;
 mod fat_mend;
 mod fat_volume;

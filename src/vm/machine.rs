@@ -56,6 +56,8 @@ pub struct Machine {
     network: Network,
     ssh: bool,
     credentials: Vec<(String, Vec<u8>)>,
+    oem_strings: Vec<String>,
+    second_disk: Option<PathBuf>,
     acceleration: Acceleration,
     secure_boot: bool,
     variables: Option<PathBuf>,
@@ -82,6 +84,8 @@ impl Machine {
             network: Network::default(),
             ssh: false,
             credentials: Vec::new(),
+            oem_strings: Vec::new(),
+            second_disk: None,
             acceleration: Acceleration::default(),
             secure_boot: false,
             variables: None,
@@ -144,6 +148,18 @@ impl Machine {
     /// Hands a systemd credential to the guest through SMBIOS (measured into PCR 12).
     pub fn credential(mut self, name: &str, value: &[u8]) -> Self {
         self.credentials.push((name.to_owned(), value.to_vec()));
+        self
+    }
+
+    /// An OEM string of SMBIOS (type 11), from which systemd's parts take more than credentials.
+    pub fn oem_string(mut self, text: &str) -> Self {
+        self.oem_strings.push(text.to_owned());
+        self
+    }
+
+    /// Attaches another disk, behind the first, which the guest can only read.
+    pub fn second_disk(mut self, image: impl Into<PathBuf>) -> Self {
+        self.second_disk = Some(image.into());
         self
     }
 
@@ -238,6 +254,13 @@ impl Machine {
             Some(tpm) => Some(path_text(&tpm.socket)?.to_owned()),
             None => None,
         };
+        let second = match &self.second_disk {
+            Some(path) => {
+                let second = DiskImage::inspect(path)?;
+                Some((path_text(&second.path)?.to_owned(), second.format.driver()))
+            }
+            None => None,
+        };
         let control = run.join("control.sock");
         let settled = Settled {
             accelerator,
@@ -253,6 +276,8 @@ impl Machine {
             network: self.network,
             ssh: self.ssh,
             credentials: encoded.collect(),
+            oem_strings: self.oem_strings,
+            second,
             control_socket: path_text(&control)?.to_owned(),
             tpm_socket,
             reboots: self.reboots,

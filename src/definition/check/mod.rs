@@ -6,7 +6,7 @@ mod places;
 use std::collections::BTreeMap;
 
 use super::measured_boot;
-use super::plan::{EncryptionMode, Plan, ScriptletAction};
+use super::plan::{EncryptionMode, PcrBank, Plan, Recovery, ScriptletAction};
 use super::reader::Context;
 use super::uki;
 
@@ -18,6 +18,7 @@ pub(super) fn check(context: &Context<'_>, plan: &Plan) {
     units(context, plan);
     accounts(context, plan);
     places::paths(context, plan);
+    encryption(context, plan);
     texts(context, plan);
     uki::check(context, &plan.uki);
     warnings(context, plan);
@@ -142,6 +143,41 @@ fn accounts(context: &Context<'_>, plan: &Plan) {
     }
 }
 
+/// How an encrypted root is recovered is decided before there is one.
+fn encryption(context: &Context<'_>, plan: &Plan) {
+    let root = &plan.encryption.root;
+    let banks = plan.measured_boot.as_ref().map(|measured| &measured.banks);
+    if root.mode == EncryptionMode::FirstBoot && banks.is_none_or(|banks| !banks.contains(&PcrBank::Sha256)) {
+        let message = match banks {
+            None => "nothing signs the policy over PCR 11 that an encrypted root is bound to",
+            Some(_) => "no policy is signed for the PCR bank `sha256`, which an encrypted root is bound to",
+        };
+        let help = "add `[measured-boot]` with key = \"keys/pcr.key\", and leave `banks` out of it or name \"sha256\"";
+        report(context, "encryption.root.mode", message, help);
+    }
+    match (root.mode, &root.recovery, &root.reason) {
+        (EncryptionMode::FirstBoot, Some(Recovery::None), None) => report(
+            context,
+            "encryption.root.recovery",
+            "`encryption.root.recovery` is \"none\" without a reason",
+            "add `reason`: why the data of these machines may be lost",
+        ),
+        (EncryptionMode::FirstBoot, Some(Recovery::Escrow { .. }), Some(_)) => report(
+            context,
+            "encryption.root.reason",
+            "`encryption.root.reason` says why there is no recovery, and there is one",
+            "leave it out",
+        ),
+        (EncryptionMode::None, Some(_), _) => report(
+            context,
+            "encryption.root.recovery",
+            "`encryption.root.recovery` is of a root that is not encrypted",
+            "leave it out, or set `mode`",
+        ),
+        _ => {}
+    }
+}
+
 /// Values that end up as lines of configuration files.
 fn texts(context: &Context<'_>, plan: &Plan) {
     let text = |key: &str, value: &str, fits: fn(char) -> bool, what: &str| {
@@ -257,6 +293,15 @@ fn warnings(context: &Context<'_>, plan: &Plan) {
             help,
         );
     }
+    if let (Some(Recovery::None), Some(reason)) =
+        (&plan.encryption.root.recovery, &plan.encryption.root.reason)
+    {
+        warn(
+            "encryption.root.recovery",
+            &format!("the root partition cannot be recovered: {reason}"),
+            "its data are lost with the machine's TPM, and with a change of its firmware's keys",
+        );
+    }
     if plan.initrd.debug {
         warn(
             "initrd.debug",
@@ -268,7 +313,7 @@ fn warnings(context: &Context<'_>, plan: &Plan) {
         measured_boot::warn(context, measured);
     }
     uki::warn(context, &plan.uki, plan.measured_boot.as_ref());
-    for exception in &plan.rpms.unsigned {
+    for (index, exception) in plan.rpms.unsigned.iter().enumerate() {
         let message = format!("`{}` may come unsigned: {}", exception.package, exception.reason);
         warn(
             &format!("rpms.unsigned[{index}]"),

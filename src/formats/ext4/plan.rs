@@ -133,8 +133,8 @@ impl<'g> Space<'g> {
             let end = ((start / BLOCKS_PER_GROUP + 1) * BLOCKS_PER_GROUP).min(run.end);
             // One entry for all that touches it, or there would be one for each small file.
             let before = self.taken.range(..start).next_back();
-            let before =
-                before.filter(|(_, before_end)| **before_end == start && !start.is_multiple_of(BLOCKS_PER_GROUP));
+            let before = before
+                .filter(|(_, before_end)| **before_end == start && !start.is_multiple_of(BLOCKS_PER_GROUP));
             let first = before.map_or(start, |(&before, _)| before);
             self.taken.insert(first, end);
             start = end;
