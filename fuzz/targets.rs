@@ -25,6 +25,7 @@ use hullwright::formats::x509::{Certificate, PublicKey, Usage};
 use hullwright::formats::{
     authenticode, cms, erofs, fat_reader, file_contexts, kconfig, kmodindex, mime, pem, vhd,
 };
+use hullwright::recovery::Record;
 use hullwright::rpmset::closure;
 use hullwright::rpmset::repo;
 use hullwright::rpmset::signature::{Keyring, Policy, verify, verify_detached};
@@ -54,6 +55,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("qcow2_image", qcow2_image),
     ("efi_signatures", efi_signatures),
     ("efi_variables", efi_variables),
+    ("recovery_record", recovery_record),
     ("gvariant_value", gvariant_value),
     ("elf_file", elf_file),
     ("kernel_module", kernel_module),
@@ -522,6 +524,12 @@ fn efi_variables(data: &[u8]) {
         assert!(bytes.len() == data.len());
         let again = VariableStore::parse(bytes).map(|again| again.variables() == store.variables());
         assert!(again == Ok(true));
+    }
+}
+
+fn recovery_record(data: &[u8]) {
+    if let Ok(record) = Record::parse(data) {
+        assert!(record.machine.len() <= 64 && record.wrapped.len() <= 2048);
     }
 }
 

@@ -9,6 +9,7 @@ mod initrd;
 mod kernel;
 mod outputs;
 mod pcrs;
+mod root;
 mod scriptlets;
 mod set;
 mod system;

@@ -14,6 +14,7 @@ pub mod initrd;
 pub mod measure;
 pub mod ostree;
 pub mod path;
+pub mod recovery;
 pub mod report;
 pub mod rpmset;
 pub mod scriptlet;

@@ -156,6 +156,7 @@ targets!(
     qcow2_image,
     efi_signatures,
     efi_variables,
+    recovery_record,
     gvariant_value,
     elf_file,
     kernel_module,

@@ -7,6 +7,7 @@ mod keys;
 mod lock;
 mod lock_ids;
 mod pcr;
+mod recover;
 pub mod report;
 mod rpm;
 mod rpm_closure;
@@ -38,6 +39,7 @@ enum Command {
     Keys(keys::KeysArgs),
     Lock(lock::LockArgs),
     Pcr(pcr::PcrArgs),
+    Recover(recover::RecoverArgs),
     Rpm(rpm::RpmArgs),
     #[command(hide = true)]
     SandboxFirstProcess,
@@ -57,6 +59,7 @@ impl Cli {
             Command::Keys(args) => keys::run(&args),
             Command::Lock(args) => lock::run(&args),
             Command::Pcr(args) => pcr::run(&args),
+            Command::Recover(args) => recover::run(&args),
             Command::Rpm(args) => rpm::run(&args),
             Command::SandboxFirstProcess => Ok(sandbox::run()),
             Command::Show(args) => show::run(&args),

@@ -48,15 +48,6 @@ pub fn key_name(plan: &Plan) -> Option<String> {
     made.then(|| format!("{}.root.key", plan.image.stem()))
 }
 
-/// Arguments of the kernel by which nothing but the opened volume is ever the root.
-pub fn arguments(plan: &Plan) -> Vec<String> {
-    if !is_wanted(plan) {
-        return Vec::new();
-    }
-    let format = plan.disk.root.format.as_str();
-    vec!["root=/dev/mapper/root".to_owned(), format!("rootfstype={format}")]
-}
-
 /// Features of `.note.dlopen` without which the volume can be neither opened nor grown.
 pub fn features(plan: &Plan) -> Vec<String> {
     let wanted: &[&str] = if is_wanted(plan) { &["cryptsetup"] } else { &[] };

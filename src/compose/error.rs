@@ -14,6 +14,7 @@ use crate::rpmset::closure::{ClosureError, NotClosed};
 use crate::rpmset::signature::SignatureError;
 use crate::rpmset::{SetError, rpmdb};
 use crate::scriptlet::ScriptletError;
+use crate::signing::SigningError;
 use crate::store::StoreError;
 use crate::tree::TreeError;
 use crate::tree::caches::CacheError;
@@ -102,6 +103,16 @@ pub enum ComposeError {
     #[error("the initrd takes {} KiB, more than the {} KiB that `initrd.max-size` allows", found >> 10, allowed >> 10)]
     #[diagnostic(help("leave modules, units or programs out of `[initrd]`, compress harder, or allow more"))]
     LargeInitrd { found: u64, allowed: u64 },
+    #[error("the escrow key in {} is {algorithm}: no recovery key can be wrapped to it", path.display())]
+    #[diagnostic(help(
+        "`encryption.root.recovery` takes an RSA key of at least 2048 bits (`openssl genrsa 3072`)"
+    ))]
+    EscrowKey { path: PathBuf, algorithm: String },
+    #[error("the initrd cannot make and open an encrypted root: it lacks {}", missing.join(", "))]
+    #[diagnostic(help(
+        "extend `common/encrypted-root.toml`, which names them in `[initrd]`, and have their packages in the set"
+    ))]
+    NoWayToRoot { missing: Vec<String> },
     #[error("`{path}` under `[[paths]]` matches nothing in the packages")]
     #[diagnostic(help("remove the rule, or correct its path"))]
     IdleRule { path: TreePath },
@@ -184,6 +195,9 @@ pub enum ComposeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     RpmVerify(#[from] VerifyError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Signing(#[from] SigningError),
     #[error(transparent)]
     Repart(#[from] RepartError),
     #[error(transparent)]

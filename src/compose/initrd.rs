@@ -3,10 +3,11 @@
 use super::ComposeError;
 use super::built_root;
 use super::kernel::Kernel;
+use super::root;
 use crate::definition::plan::{InitrdCodec, Plan};
-use crate::initrd::{self, Initrd, InitrdSpec, Recipe};
+use crate::initrd::{self, Initrd, InitrdError, InitrdSpec, Recipe};
 use crate::tree::path::TreePath;
-use crate::tree::{Meta, Tree, overlay};
+use crate::tree::{Kind, Meta, Tree, overlay};
 
 /// Composes the initrd from the image's own tree.
 pub fn make(plan: &Plan, tree: &Tree, kernel: &Kernel) -> Result<Initrd, ComposeError> {
@@ -16,6 +17,10 @@ pub fn make(plan: &Plan, tree: &Tree, kernel: &Kernel) -> Result<Initrd, Compose
         let mut overlay = Tree::new(Meta::root(0o755, newest));
         overlay::lay_directory(&mut overlay, directory.as_path(), newest)?;
         overlays.push(overlay);
+    }
+    overlays.extend(root::overlay(plan)?);
+    if plan.initrd.debug {
+        overlays.push(shell(newest)?);
     }
     let recipe = recipe(plan);
     let workers = u32::try_from(rayon::current_num_threads()).unwrap_or(1);
@@ -28,6 +33,7 @@ pub fn make(plan: &Plan, tree: &Tree, kernel: &Kernel) -> Result<Initrd, Compose
     };
     let made = initrd::compose(tree, &spec)?;
     built_root::check_initrd(plan, &made.tree)?;
+    root::check_initrd(plan, &made.tree)?;
     let found = made.bytes.len() as u64;
     if found > plan.initrd.max_size.0 {
         let allowed = plan.initrd.max_size.0;
@@ -35,6 +41,33 @@ pub fn make(plan: &Plan, tree: &Tree, kernel: &Kernel) -> Result<Initrd, Compose
     }
     Ok(made)
 }
+
+/// Drop-ins by which an initrd that cannot go on gives a shell: `initrd.debug`.
+fn shell(time: i64) -> Result<Tree, ComposeError> {
+    let mut tree = Tree::new(Meta::root(0o755, time));
+    for unit in ["emergency", "rescue"] {
+        let path = TreePath::new(format!("/etc/systemd/system/{unit}.service.d/50-debug.conf"))
+            .map_err(InitrdError::from)?;
+        let kind = Kind::file(SHELL.as_bytes().to_vec());
+        overlay::put(
+            &mut tree,
+            &path,
+            Meta::root(0o644, time),
+            kind,
+            &"initrd.debug".into(),
+        )?;
+    }
+    Ok(tree)
+}
+
+/// In place of the power-off.
+const SHELL: &str = "[Service]
+StandardInput=tty-force
+ExecStart=
+ExecStart=-/usr/bin/echo -e \"\\n\\nThe initrd cannot go on: `journalctl -b` says why. Switched off when this shell ends.\\n\"
+ExecStart=-/usr/bin/sh
+ExecStart=/usr/bin/systemctl --force --no-block poweroff
+";
 
 fn recipe(plan: &Plan) -> Recipe {
     let initrd = &plan.initrd;
@@ -56,10 +89,32 @@ fn recipe(plan: &Plan) -> Recipe {
         units_optional: units(&initrd.units_optional),
         binaries: paths(&initrd.binaries),
         binaries_optional: paths(&initrd.binaries_optional),
-        dlopen_features: built_root::features(plan),
+        dlopen_features: [root::features(plan), built_root::features(plan)].concat(),
         udev_rules: initrd.udev_rules.clone(),
         udev_rules_optional: initrd.udev_rules_optional.clone(),
         files: paths(&initrd.files),
         files_optional: paths(&initrd.files_optional),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_debug_shell_takes_the_place_of_the_power_off() {
+        let tree = shell(0).unwrap();
+        for unit in ["emergency", "rescue"] {
+            let path = TreePath::new(format!("/etc/systemd/system/{unit}.service.d/50-debug.conf"));
+            let text = tree.file(&path.unwrap()).unwrap().blob.read_all().unwrap();
+            let text = String::from_utf8(text).unwrap();
+            let commands: Vec<_> = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("ExecStart="))
+                .collect();
+            // The empty one takes back what the unit itself starts.
+            assert_eq!(commands[0], "");
+            assert_eq!(commands[2], "-/usr/bin/sh");
+        }
     }
 }

@@ -134,7 +134,7 @@ pub fn command_line(plan: &Plan, root_hash: &str) -> String {
         "systemd.firstboot=no",
     ];
     arguments.extend(fixed.map(str::to_owned));
-    arguments.extend(super::built_root::arguments(plan));
+    arguments.extend(super::root::arguments(plan));
     arguments.extend(
         plan.kernel
             .cmdline

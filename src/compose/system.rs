@@ -303,6 +303,7 @@ pub fn finish(plan: &Plan, tree: &mut Tree, newest: i64) -> Result<selinux::Repo
     }
     let root = RootFormat {
         file_system: plan.disk.root.format.as_str().to_owned(),
+        encryption: super::root::keyslots(plan),
         entries: root_entries(tree),
     };
     for (name, text) in repart::definitions(&partitions, &root)? {

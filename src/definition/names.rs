@@ -141,6 +141,10 @@ const RESERVED_ARGUMENTS: &[(&str, &str)] = &[
         "the composer writes it with the layout",
     ),
     ("systemd.firstboot", "the composer writes it"),
+    (
+        "systemd.image_policy",
+        "the composer writes it with the encryption",
+    ),
     ("ostree", "it belongs to the layout `ostree`"),
 ];
 

@@ -294,6 +294,23 @@ pub struct RootEncryption {
     /// With `build`: how a keyslot's key derives from the key file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kdf: Option<KeyDerivation>,
+    /// How the data are reached without the machine's TPM; said with `first-boot`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
+    /// Why there is no recovery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+}
+
+/// `encryption.root.recovery`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recovery {
+    /// Not at all: with the TPM, its firmware's keys or the PCR key the data are lost.
+    None,
+    /// By a key that each machine makes and wraps to this public key (PEM).
+    #[serde(untagged)]
+    Escrow { escrow: SourcePath },
 }
 
 /// `[outputs]`

@@ -5,11 +5,11 @@ use super::names::{Account, Identifier, KernelArgument, UnitName};
 use super::plan::{
     Arch, DirectoryEntry, Disk, DiskFormat, Encryption, EncryptionMode, Erofs, ErofsCodec, EtcMode,
     EtcOverlays, FileContent, FileEntry, Group, ImaSignatures, Image, Initrd, InitrdCodec, Kernel,
-    KeyDerivation, Layout, OpenException, Os, Outputs, PathAction, PathRule, Plan, RepoMode, RootEncryption,
-    RootFormat, RootPartition, RpmDatabase, RpmSource, Rpms, ScriptletRule, SymlinkEntry, UnsignedException,
-    User,
+    KeyDerivation, Layout, OpenException, Os, Outputs, PathAction, PathRule, Plan, Recovery, RepoMode,
+    RootEncryption, RootFormat, RootPartition, RpmDatabase, RpmSource, Rpms, ScriptletRule, SymlinkEntry,
+    UnsignedException, User,
 };
-use super::raw::Table;
+use super::raw::{Kind, Table};
 use super::reader::{Context, Section};
 use super::source::{Found, ids_beside};
 use super::typed::{Present, PresentDirectory};
@@ -297,15 +297,44 @@ fn refuse_secrets(table: &Section<'_>) {
 fn encryption(table: &Section<'_>) -> Encryption {
     let root = table.section("root");
     refuse_secrets(&root);
-    let mode = root.require("mode", "\"none\"").unwrap_or(EncryptionMode::None);
+    let mode = root.or("mode", EncryptionMode::FirstBoot);
+    if mode == EncryptionMode::FirstBoot && root.entry("recovery").is_none() {
+        root.missing("recovery", "{ escrow = \"keys/escrow.pem\" }");
+    }
     let key_file = root.get("key-file").map(|Present(path)| path);
     let kdf = match mode {
         EncryptionMode::Build => Some(root.or("kdf", KeyDerivation::Argon2id)),
         _ => root.get("kdf"),
     };
     Encryption {
-        root: RootEncryption { mode, key_file, kdf },
+        root: RootEncryption {
+            mode,
+            key_file,
+            kdf,
+            recovery: recovery(&root),
+            reason: root.get("reason"),
+        },
     }
+}
+
+/// `"none"`, or a table that names the escrow key.
+fn recovery(root: &Section<'_>) -> Option<Recovery> {
+    let value = &root.entry("recovery")?.value;
+    if matches!(value.kind, Kind::Table(_)) {
+        let table = root.section("recovery");
+        let escrow = table.require("escrow", "\"keys/escrow.pem\"")?;
+        return Some(Recovery::Escrow { escrow });
+    }
+    let text: String = root.get("recovery")?;
+    if text != "none" {
+        let path = root.path("recovery");
+        let message = format!("`{path}`: \"{text}\" is not one of its values");
+        let help = "write { escrow = \"keys/escrow.pem\" }, the public key whose holder may recover machines, or \"none\" with a `reason`";
+        root.context
+            .report(root.context.problem(value.span, message).help(help));
+        return None;
+    }
+    Some(Recovery::None)
 }
 
 fn outputs(table: &Section<'_>) -> Outputs {

@@ -1,7 +1,7 @@
 //! What definitions can already say and this version cannot yet build. To lift a limit, take its
 //! row out.
 
-use super::plan::{EncryptionMode, Layout, RootFormat};
+use super::plan::{Layout, RootFormat};
 use super::raw::{Kind, Value};
 use super::reader::{Context, listed};
 use super::values::FromText;
@@ -16,12 +16,6 @@ struct Limit {
 }
 
 const LIMITS: &[Limit] = &[
-    Limit {
-        key: "encryption.root.mode",
-        is_value: |text| EncryptionMode::from_text(text).is_ok(),
-        works: &["build", "none"],
-        what: "a root partition that the machine encrypts itself",
-    },
     Limit {
         key: "os.layout",
         is_value: |text| Layout::from_text(text).is_ok(),

@@ -24,8 +24,20 @@ pub struct Partition {
 pub struct RootFormat {
     /// `Format=`: `ext4`, `xfs` or `btrfs`; its `mkfs` must be in the initrd.
     pub file_system: String,
+    pub encryption: Encryption,
     /// What the new root holds.
     pub entries: Vec<RootEntry>,
+}
+
+/// `Encrypt=`: the keyslots that the new root is born with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    /// Plain.
+    None,
+    /// LUKS2 with a key of the TPM, whose policy stands on repart's command line.
+    Tpm2,
+    /// The same, and the key in the file that is named on the command line.
+    KeyFileAndTpm2,
 }
 
 /// Something that the new root file system is born with.
@@ -93,6 +105,11 @@ pub fn definitions(
 impl RootFormat {
     fn write(&self, text: &mut String) -> Result<(), RepartError> {
         let _ = writeln!(text, "Format={}\nGrowFileSystem=yes", word(&self.file_system)?);
+        match self.encryption {
+            Encryption::None => {}
+            Encryption::Tpm2 => text.push_str("Encrypt=tpm2\n"),
+            Encryption::KeyFileAndTpm2 => text.push_str("Encrypt=key-file+tpm2\n"),
+        }
         for entry in &self.entries {
             let _ = match entry {
                 RootEntry::Directory(path) => writeln!(text, "MakeDirectories={}", word(&path.to_string())?),
@@ -132,6 +149,7 @@ mod tests {
     fn root() -> RootFormat {
         RootFormat {
             file_system: "ext4".into(),
+            encryption: Encryption::None,
             entries: vec![
                 RootEntry::Directory(TreePath::literal("/etc")),
                 RootEntry::Symlink(TreePath::literal("/bin"), "usr/bin".into()),
@@ -163,6 +181,23 @@ mod tests {
             "[Partition]\nType=root\nLabel=root\nFormat=ext4\nGrowFileSystem=yes\n\
              MakeDirectories=/etc\nMakeSymlinks=/bin:usr/bin\n"
         );
+    }
+
+    #[test]
+    fn an_encrypted_root_names_its_keyslots() {
+        for (encryption, line) in [
+            (Encryption::Tpm2, "Encrypt=tpm2"),
+            (Encryption::KeyFileAndTpm2, "Encrypt=key-file+tpm2"),
+        ] {
+            let root = RootFormat { encryption, ..root() };
+            let files = definitions(&[partition("root", "root", None)], &root).unwrap();
+            assert_eq!(
+                files[0].1.lines().filter(|text| *text == line).count(),
+                1,
+                "{}",
+                files[0].1
+            );
+        }
     }
 
     #[test]

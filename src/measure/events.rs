@@ -114,10 +114,7 @@ pub fn events(chain: &Chain<'_>, banks: &[Bank]) -> Result<Vec<Event>, MeasureEr
         ));
     }
     let appended = appended.join(" ");
-    if !appended.is_empty() {
-        let text = utf16(&appended);
-        events.push(Event::of(12, "command line of add-ons", &text, banks));
-    }
+    events.extend(of_addons(&appended, banks));
     let own = uki.text(".cmdline")?;
     let whole = [own, appended];
     let whole: Vec<_> = whole
@@ -134,6 +131,13 @@ pub fn events(chain: &Chain<'_>, banks: &[Bank]) -> Result<Vec<Event>, MeasureEr
         digests: digests.collect::<Result<_, _>>()?,
     });
     Ok(events)
+}
+
+/// What the stub measures of add-ons whose command lines, in the order of [`Chain::addons`] with spaces between them, are
+/// `appended`.
+pub fn of_addons(appended: &str, banks: &[Bank]) -> Option<Event> {
+    let event = || Event::of(12, "command line of add-ons", &utf16(appended), banks);
+    (!appended.is_empty()).then(event)
 }
 
 /// A UKI's sections as the stub sees them when it boots one profile.

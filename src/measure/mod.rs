@@ -9,6 +9,6 @@ mod policy;
 
 pub use compare::{Difference, differences, predict};
 pub use error::MeasureError;
-pub use events::{Addon, Chain, Event, events};
+pub use events::{Addon, Chain, Event, events, of_addons};
 pub use firmware::{Firmware, PREDICTED};
 pub use policy::{PolicyKey, PublicSource};

@@ -4,6 +4,7 @@
 mod credential;
 mod development;
 mod error;
+mod escrow;
 mod generate;
 mod pem_key;
 mod read;
@@ -11,6 +12,7 @@ mod read;
 pub use credential::{Credential, check_usage};
 pub use development::{DevelopmentSet, Pair};
 pub use error::SigningError;
+pub use escrow::EscrowKey;
 pub use generate::{NewKey, generate, self_signed};
 pub use pem_key::PemKey;
 pub use read::{KeySource, Opened, certificates, open_signer, public_key};

@@ -47,33 +47,8 @@ pub fn open_signer(source: &KeySource) -> Result<Opened, SigningError> {
 }
 
 fn key_file(path: &Path) -> Result<Opened, SigningError> {
-    let (bytes, mode) = read(path)?;
-    let found = |found: &str| SigningError::NoKey {
-        path: path.to_owned(),
-        found: found.to_owned(),
-    };
-    let text = std::str::from_utf8(&bytes).map_err(|_| found("it is not PEM text"))?;
-    let blocks = blocks(path, text)?;
-    let is_key = |block: &&Block| block.label.ends_with("PRIVATE KEY");
-    let mut keys = blocks.iter().filter(is_key);
-    let Some(block) = keys.next() else {
-        let labels: Vec<_> = blocks.iter().map(|block| format!("`{}`", block.label)).collect();
-        return Err(match labels[..] {
-            [] => found("it holds no PEM block"),
-            _ => found(&format!("it holds {}", labels.join(", "))),
-        });
-    };
-    if keys.next().is_some() {
-        return Err(SigningError::ManyKeys {
-            path: path.to_owned(),
-        });
-    }
-    if block.encrypted || block.label == "ENCRYPTED PRIVATE KEY" {
-        return Err(SigningError::Encrypted {
-            path: path.to_owned(),
-        });
-    }
-    let key = PemKey::from_block(block).map_err(|why| SigningError::UnusableKey {
+    let (block, mode) = private_key_block(path)?;
+    let key = PemKey::from_block(&block).map_err(|why| SigningError::UnusableKey {
         path: path.to_owned(),
         why,
     })?;
@@ -89,6 +64,40 @@ fn key_file(path: &Path) -> Result<Opened, SigningError> {
         signer: Box::new(key),
         warnings,
     })
+}
+
+/// The one private key in the PEM file `path`, not encrypted, and the file's mode.
+///
+/// # Errors
+/// Where there is none, or more than one, or it is encrypted.
+pub(super) fn private_key_block(path: &Path) -> Result<(Block, u32), SigningError> {
+    let (bytes, mode) = read(path)?;
+    let found = |found: &str| SigningError::NoKey {
+        path: path.to_owned(),
+        found: found.to_owned(),
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|_| found("it is not PEM text"))?;
+    let mut blocks = blocks(path, text)?;
+    let is_key = |block: &Block| block.label.ends_with("PRIVATE KEY");
+    let Some(index) = blocks.iter().position(is_key) else {
+        let labels: Vec<_> = blocks.iter().map(|block| format!("`{}`", block.label)).collect();
+        return Err(match labels[..] {
+            [] => found("it holds no PEM block"),
+            _ => found(&format!("it holds {}", labels.join(", "))),
+        });
+    };
+    let block = blocks.swap_remove(index);
+    if blocks.iter().any(is_key) {
+        return Err(SigningError::ManyKeys {
+            path: path.to_owned(),
+        });
+    }
+    if block.encrypted || block.label == "ENCRYPTED PRIVATE KEY" {
+        return Err(SigningError::Encrypted {
+            path: path.to_owned(),
+        });
+    }
+    Ok((block, mode))
 }
 
 /// The certificates in the file `path`, PEM or DER, in order; at least one.

@@ -31,6 +31,9 @@ pub(super) struct Settled {
     pub(super) credentials: Vec<(String, String)>,
     /// Files with a line for SMBIOS each.
     pub(super) secrets: Vec<String>,
+    pub(super) oem_strings: Vec<String>,
+    /// Path and QEMU driver of another disk, which is only read.
+    pub(super) second: Option<(String, &'static str)>,
     pub(super) control_socket: String,
     pub(super) tpm_socket: Option<String>,
     pub(super) reboots: bool,
@@ -60,6 +63,14 @@ impl Settled {
         }
         self.firmware(&mut line);
         self.disk(&mut line);
+        if let Some((path, driver)) = &self.second {
+            let disk = json!({
+                "driver": driver, "node-name": "second", "read-only": true,
+                "file": { "driver": "file", "filename": path, "read-only": true },
+            });
+            line.option("-blockdev", disk.to_string());
+            line.option("-device", "virtio-blk-pci,drive=second");
+        }
         self.network(&mut line);
         line.option("-device", "virtio-rng-pci");
         line.option("-chardev", "stdio,id=console,signal=off");
@@ -83,6 +94,9 @@ impl Settled {
         }
         for path in &self.secrets {
             line.option("-smbios", format!("type=11,path={}", escape(path)));
+        }
+        for text in &self.oem_strings {
+            line.option("-smbios", format!("type=11,value={}", escape(text)));
         }
         line.0
     }
@@ -181,6 +195,8 @@ mod tests {
             ssh: false,
             credentials: vec![],
             secrets: vec![],
+            oem_strings: vec![],
+            second: None,
             control_socket: "/run/a,b/q".into(),
             tpm_socket: None,
             reboots: false,
@@ -278,6 +294,16 @@ mod tests {
         );
         let secret = change(|m| m.secrets = vec!["/run/a,b".into()]);
         assert_eq!(values(&secret, "-smbios"), ["type=11,path=/run/a,,b"]);
+        let more = change(|m| {
+            m.oem_strings = vec!["io.systemd.stub.kernel-cmdline-extra=a,b".into()];
+            m.second = Some(("/clone.raw".into(), "raw"));
+        });
+        assert_eq!(
+            values(&more, "-smbios"),
+            ["type=11,value=io.systemd.stub.kernel-cmdline-extra=a,,b"]
+        );
+        assert_eq!(block(&more, "second")["read-only"], true);
+        assert!(values(&more, "-device").contains(&"virtio-blk-pci,drive=second"));
         let sealed = change(|m| {
             m.secure_boot = true;
             m.tpm_socket = Some("/run/t".into());

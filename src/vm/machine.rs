@@ -60,6 +60,8 @@ pub struct Machine {
     ssh: bool,
     credentials: Vec<(String, Vec<u8>)>,
     secrets: Vec<(String, Vec<u8>)>,
+    oem_strings: Vec<String>,
+    second_disk: Option<PathBuf>,
     acceleration: Acceleration,
     secure_boot: bool,
     setup_mode: bool,
@@ -89,6 +91,8 @@ impl Machine {
             ssh: false,
             credentials: Vec::new(),
             secrets: Vec::new(),
+            oem_strings: Vec::new(),
+            second_disk: None,
             acceleration: Acceleration::default(),
             secure_boot: false,
             setup_mode: false,
@@ -164,6 +168,18 @@ impl Machine {
     /// As [`Machine::credential`], by way of a file that only this user can read: QEMU's arguments are seen by all.
     pub fn secret(mut self, name: &str, value: &[u8]) -> Self {
         self.secrets.push((name.to_owned(), value.to_vec()));
+        self
+    }
+
+    /// An OEM string of SMBIOS (type 11), from which systemd's parts take more than credentials.
+    pub fn oem_string(mut self, text: &str) -> Self {
+        self.oem_strings.push(text.to_owned());
+        self
+    }
+
+    /// Attaches another disk, behind the first, which the guest can only read.
+    pub fn second_disk(mut self, image: impl Into<PathBuf>) -> Self {
+        self.second_disk = Some(image.into());
         self
     }
 
@@ -280,6 +296,13 @@ impl Machine {
             Ok(path_text(&path)?.to_owned())
         });
         let secrets = secrets.collect::<Result<Vec<_>, VmError>>()?;
+        let second = match &self.second_disk {
+            Some(path) => {
+                let second = DiskImage::inspect(path)?;
+                Some((path_text(&second.path)?.to_owned(), second.format.driver()))
+            }
+            None => None,
+        };
         let control = run.join("control.sock");
         let settled = Settled {
             accelerator,
@@ -296,6 +319,8 @@ impl Machine {
             ssh: self.ssh,
             credentials: encoded.collect(),
             secrets,
+            oem_strings: self.oem_strings,
+            second,
             control_socket: path_text(&control)?.to_owned(),
             tpm_socket,
             reboots: self.reboots,

@@ -12,3 +12,5 @@ mod first_boot;
 mod lab;
 mod measured;
 mod rpm_verify;
+mod sealed_lab;
+mod sealed_root;

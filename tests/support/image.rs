@@ -48,13 +48,19 @@ pub fn sample_store() -> PathBuf {
 /// sample RPMs. Built by the first test that asks, after any change of the program, the
 /// definitions or the set.
 pub fn sample_image() -> Option<PathBuf> {
+    built_image("sample-image", &sample_definition())
+}
+
+/// As [`sample_image`], of another definition, in the directory `name` of the tests.
+pub fn built_image(name: &str, definition: &Path) -> Option<PathBuf> {
     let rpms = sample_rpms()?;
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sample-image");
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&place).unwrap();
     let lock = File::create(place.join("lock")).unwrap();
     lock.lock().unwrap();
     let done = place.join("done");
-    let newest = newest_input(&rpms);
+    let changed = fs::metadata(definition).unwrap().modified().unwrap();
+    let newest = newest_input(&rpms).max(changed);
     if fs::metadata(&done)
         .and_then(|done| done.modified())
         .is_ok_and(|built| built > newest)
@@ -64,17 +70,13 @@ pub fn sample_image() -> Option<PathBuf> {
     let _ = fs::remove_file(&done);
     let _ = fs::remove_dir_all(place.join("out"));
     let started = File::create(place.join("started")).unwrap();
-    let output = build_command(
-        &sample_definition(),
-        &rpms,
-        &place.join("out"),
-        &place.join("store"),
-    )
-    .output()
-    .unwrap();
+    let output = build_command(definition, &rpms, &place.join("out"), &sample_store())
+        .output()
+        .unwrap();
     assert!(
         output.status.success(),
-        "building the sample image: {}",
+        "building {}: {}",
+        definition.display(),
         said(&output)
     );
     let begun = started.metadata().unwrap().modified().unwrap();

@@ -6,7 +6,7 @@ mod places;
 use std::collections::BTreeMap;
 
 use super::measured_boot;
-use super::plan::{EncryptionMode, Plan, ScriptletAction};
+use super::plan::{EncryptionMode, PcrBank, Plan, Recovery, ScriptletAction};
 use super::reader::Context;
 use super::uki;
 
@@ -19,6 +19,7 @@ pub(super) fn check(context: &Context<'_>, plan: &Plan) {
     accounts(context, plan);
     places::paths(context, plan);
     encryption(context, plan);
+    built_root(context, plan);
     texts(context, plan);
     uki::check(context, &plan.uki);
     warnings(context, plan);
@@ -144,7 +145,7 @@ fn accounts(context: &Context<'_>, plan: &Plan) {
 }
 
 /// What only a volume made at build has.
-fn encryption(context: &Context<'_>, plan: &Plan) {
+fn built_root(context: &Context<'_>, plan: &Plan) {
     let root = &plan.encryption.root;
     if root.mode == EncryptionMode::Build {
         return;
@@ -163,6 +164,41 @@ fn encryption(context: &Context<'_>, plan: &Plan) {
             ),
             "leave it out, or set `mode = \"build\"`",
         );
+    }
+}
+
+/// How an encrypted root is recovered is decided before there is one.
+fn encryption(context: &Context<'_>, plan: &Plan) {
+    let root = &plan.encryption.root;
+    let banks = plan.measured_boot.as_ref().map(|measured| &measured.banks);
+    if root.mode == EncryptionMode::FirstBoot && banks.is_none_or(|banks| !banks.contains(&PcrBank::Sha256)) {
+        let message = match banks {
+            None => "nothing signs the policy over PCR 11 that an encrypted root is bound to",
+            Some(_) => "no policy is signed for the PCR bank `sha256`, which an encrypted root is bound to",
+        };
+        let help = "add `[measured-boot]` with key = \"keys/pcr.key\", and leave `banks` out of it or name \"sha256\"";
+        report(context, "encryption.root.mode", message, help);
+    }
+    match (root.mode, &root.recovery, &root.reason) {
+        (EncryptionMode::FirstBoot, Some(Recovery::None), None) => report(
+            context,
+            "encryption.root.recovery",
+            "`encryption.root.recovery` is \"none\" without a reason",
+            "add `reason`: why the data of these machines may be lost",
+        ),
+        (EncryptionMode::FirstBoot, Some(Recovery::Escrow { .. }), Some(_)) => report(
+            context,
+            "encryption.root.reason",
+            "`encryption.root.reason` says why there is no recovery, and there is one",
+            "leave it out",
+        ),
+        (EncryptionMode::None, Some(_), _) => report(
+            context,
+            "encryption.root.recovery",
+            "`encryption.root.recovery` is of a root that is not encrypted",
+            "leave it out, or set `mode`",
+        ),
+        _ => {}
     }
 }
 
@@ -293,6 +329,15 @@ fn warnings(context: &Context<'_>, plan: &Plan) {
             "encryption.root.mode",
             "every machine made from this image has the same key for its root partition",
             "whoever has the image and the key reads and changes what any of them writes: keep the key apart from the image",
+        );
+    }
+    if let (Some(Recovery::None), Some(reason)) =
+        (&plan.encryption.root.recovery, &plan.encryption.root.reason)
+    {
+        warn(
+            "encryption.root.recovery",
+            &format!("the root partition cannot be recovered: {reason}"),
+            "its data are lost with the machine's TPM, and with a change of its firmware's keys",
         );
     }
     if plan.initrd.debug {

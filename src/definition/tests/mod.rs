@@ -266,7 +266,7 @@ fn an_empty_definition_names_all_that_it_lacks() {
         "os.ref",
         "os.selinux",
         "disk.size",
-        "encryption.root.mode",
+        "encryption.root.recovery",
     ];
     for key in keys {
         assert!(

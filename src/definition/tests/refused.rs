@@ -134,9 +134,45 @@ fn what_is_wrong_is_named_with_its_place_and_the_way_out() {
         ),
         (
             "mode = \"none\"",
+            "mode = \"build\"",
+            "defs/host.toml:15:8: `encryption.root.mode` = \"build\": a root partition that the",
+            "use `first-boot` and `none`",
+        ),
+        (
+            "mode = \"none\"",
             "mode = \"first-boot\"",
-            "defs/host.toml:15:8: `encryption.root.mode` = \"first-boot\": a root partition that the machine",
-            "use `build` and `none`",
+            "defs/host.toml:14:13: `encryption.root.recovery` is missing",
+            "add `recovery = { escrow = \"keys/escrow.pem\" }`",
+        ),
+        (
+            "mode = \"none\"",
+            "recovery = \"none\"",
+            "defs/host.toml:15:12: `encryption.root.recovery` is \"none\" without a reason",
+            "why the data",
+        ),
+        (
+            "mode = \"none\"",
+            "recovery = \"print\"",
+            "defs/host.toml:15:12: `encryption.root.recovery`: \"print\" is not one of its values",
+            "\"none\" with a `reason`",
+        ),
+        (
+            "mode = \"none\"",
+            "mode = \"first-boot\"\nrecovery = { escrow = \"e.pem\" }",
+            "defs/host.toml:15:8: nothing signs the policy over PCR 11",
+            "add `[measured-boot]`",
+        ),
+        (
+            "mode = \"none\"",
+            "recovery = { escrow = \"e.pem\" }\n[measured-boot]\nkey = \"k\"\nbanks = [\"sha384\"]",
+            "no policy is signed for the PCR bank `sha256`",
+            "name \"sha256\"",
+        ),
+        (
+            "mode = \"none\"",
+            "mode = \"none\"\nrecovery = \"none\"",
+            "defs/host.toml:16:12: `encryption.root.recovery` is of a root that is not",
+            "leave it out",
         ),
         (
             "mode = \"none\"",
