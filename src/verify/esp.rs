@@ -4,9 +4,9 @@ use super::table::NO_TABLE;
 use super::{Notes, Place, Subject};
 use crate::disk::Arch;
 use crate::formats::at::ReadAt as _;
-use crate::formats::fat_reader::{FatReadError, StoredFile};
+use crate::formats::fat_reader::{FatReadError, StoredFile, Volume};
 
-const LOADER_CONF: &str = "loader/loader.conf";
+pub const LOADER_CONF: &str = "loader/loader.conf";
 const MAX_LOADER_CONF: u64 = 1 << 16;
 /// Below it, kernel images; beside each, a directory with its add-ons.
 pub const KERNELS: &str = "EFI/Linux/";
@@ -60,6 +60,32 @@ fn kind(path: &str, arch: Arch) -> Kind {
         Some(name) if enrolled.contains(&name) => Kind::Enrolment,
         _ => Kind::Unexpected,
     }
+}
+
+/// Whether it is something that firmware starts or stub loads.
+pub fn is_program(path: &str) -> bool {
+    path.to_ascii_lowercase().ends_with(".efi")
+}
+
+/// The add-ons that the stub of the kernel image at `path` loads: those for every image, then its own, each by name.
+pub fn addons<'a>(volume: &'a Volume, path: &str) -> Vec<&'a StoredFile> {
+    // The boot loader takes the counter off before it looks for them.
+    let stem = path.strip_suffix(".efi").unwrap_or(path);
+    let plain = match has_counter(path) {
+        true => stem.rsplit_once('+').map_or(stem, |(stem, _)| stem),
+        false => stem,
+    };
+    let own = format!("{plain}.efi.extra.d/");
+    let below = |prefix: &str| {
+        let files = volume.files.iter().filter(|file| {
+            let name = file.path.strip_prefix(prefix);
+            name.is_some_and(|name| name.ends_with(".addon.efi") && !name.contains('/'))
+        });
+        let mut files: Vec<_> = files.collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        files
+    };
+    [below("loader/addons/"), below(&own)].concat()
 }
 
 /// Whether a kernel image's name has a boot counter: `…+3.efi`, `…+2-1.efi`.

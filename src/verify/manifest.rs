@@ -10,7 +10,7 @@ use super::medium::Format;
 use super::{Notes, Place, Subject};
 use crate::formats::at::ReadAt as _;
 use crate::formats::verity::Superblock;
-use crate::report::file_digest;
+use crate::report::{ManifestPcrs, file_digest};
 use crate::store::{Digest, hex};
 
 pub const NAME: &str = "manifest.json";
@@ -26,6 +26,8 @@ pub struct Manifest {
     pub commit: Commit,
     pub usr_root_hash: String,
     pub usr_salt: String,
+    /// Absent in manifests of older builds.
+    pub pcrs: Option<ManifestPcrs>,
     pub partitions: Vec<Partition>,
     pub outputs: Vec<Output>,
 }

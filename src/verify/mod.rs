@@ -13,9 +13,11 @@ mod luks;
 mod manifest;
 mod medium;
 mod outdir;
+mod pcrs;
 mod registry;
 mod report;
 mod sealed;
+mod signatures;
 mod subject;
 mod table;
 #[cfg(test)]
@@ -25,7 +27,7 @@ mod walk;
 pub use error::VerifyError;
 pub use registry::{CHECKS, Check};
 pub use report::{Checked, Finding, Notes, Outcome, Place, Report};
-pub use subject::Subject;
+pub use subject::{Options, Subject};
 
 use rayon::prelude::*;
 

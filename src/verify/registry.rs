@@ -1,6 +1,8 @@
 //! The checks: one function each, with a name, what it proves, why that matters and what to do where it does not hold.
 
-use super::{Notes, Subject, commit, disk, equal, esp, kernel, luks, manifest, outdir, sealed, table};
+use super::{
+    Notes, Subject, commit, disk, equal, esp, kernel, luks, manifest, outdir, pcrs, sealed, signatures, table,
+};
 
 /// A check.
 pub struct Check {
@@ -83,6 +85,13 @@ pub const CHECKS: &[Check] = &[
         run: kernel::uki,
     },
     Check {
+        name: "signatures",
+        proves: "boot loader, kernel images and add-ons are signed by a given certificate of db, and none is forbidden",
+        why: "firmware that enforces Secure Boot does not start them, or somebody changed them after they were signed",
+        way_out: "give the certificates that the image is signed for; else sign it again from a build that can be trusted",
+        run: signatures::signatures,
+    },
+    Check {
         name: "boot-files",
         proves: "boot loader, EFI stub, kernel and os-release of the boot path are those of the sealed /usr",
         why: "what starts the system is not what was built with it",
@@ -123,6 +132,13 @@ pub const CHECKS: &[Check] = &[
         why: "decisions that rest on the manifest (updates, attestation, inventories) are about another image",
         way_out: BUILD_AGAIN,
         run: manifest::facts,
+    },
+    Check {
+        name: "pcrs",
+        proves: "the PCR values and events that the manifest predicts are those that a boot of the disk's files gives",
+        why: "secrets that are bound to the predicted values cannot be had, or attestation fails",
+        way_out: BUILD_AGAIN,
+        run: pcrs::pcrs,
     },
     Check {
         name: "luks",

@@ -273,7 +273,25 @@ fn one_slot_is_as_good_as_two() {
 #[test]
 fn a_manifest_of_another_image_is_found() {
     type Lie = fn(&mut Value);
-    let cases: [(Lie, &[&str], &str, &str); 9] = [
+    let cases: [(Lie, &[&str], &str, &str); 12] = [
+        (
+            |m| m["pcrs"]["uki"][1]["sha384"] = "00".into(),
+            &["pcrs"],
+            "pcrs",
+            "PCR 11 (sha384) at enter-initrd of profile 0 comes to",
+        ),
+        (
+            |m| m["pcrs"]["events"][2]["sha256"] = "00".into(),
+            &["pcrs"],
+            "pcrs",
+            "what PCR 4 measures (UKI) is not what the manifest predicts (UKI)",
+        ),
+        (
+            |m| m["pcrs"]["firmware"][0]["sha256"]["4"] = "00".into(),
+            &["pcrs"],
+            "pcrs",
+            "PCR 4 (sha256) comes to",
+        ),
         (
             |m| m["usr_root_hash"] = "00".into(),
             &["commit", "manifest-facts"],
