@@ -28,6 +28,8 @@ enum Kind {
     Addon,
     /// What systemd-boot enrols as firmware variables.
     Enrolment,
+    /// What a machine writes that has booted: its wrapped recovery key, a random seed.
+    Machine,
     Unexpected,
 }
 
@@ -54,6 +56,12 @@ fn kind(path: &str, arch: Arch) -> Kind {
     }
     if below("loader/addons/").is_some_and(|name| name.ends_with(".addon.efi") && !name.contains('/')) {
         return Kind::Addon;
+    }
+    let recovery = below("EFI/hullwright/recovery/");
+    if path == "loader/random-seed"
+        || recovery.is_some_and(|name| name.ends_with(".json") && !name.contains('/'))
+    {
+        return Kind::Machine;
     }
     let enrolled = ["PK.auth", "KEK.auth", "db.auth", "dbx.auth"];
     match below("loader/keys/auto/") {
@@ -136,6 +144,12 @@ pub fn esp(subject: &Subject, notes: &mut Notes) {
         let at = place(&file.path).at(entry.offset() + file.offset());
         match kind {
             Kind::Unexpected => notes.fail(at, "nothing puts this file on the ESP of an image"),
+            Kind::Machine if subject.directory.is_some() => {
+                notes.fail(
+                    at,
+                    "a machine that has booted writes this file, and no build does",
+                );
+            }
             Kind::Kernel if subject.directory.is_some() && !has_counter(&file.path) => notes.fail(
                 at,
                 "the kernel image has no boot counter in its name: one that does not start is tried for ever",
@@ -160,6 +174,7 @@ pub fn esp(subject: &Subject, notes: &mut Notes) {
     for (kind, name) in [
         (Kind::Addon, "add-on(s)"),
         (Kind::Enrolment, "file(s) of keys to enrol"),
+        (Kind::Machine, "file(s) of the machine"),
     ] {
         if count(kind) > 0 {
             notes.held(format!("{} {name}", count(kind)));
@@ -209,6 +224,9 @@ mod tests {
             ("loader/credentials/x.cred", Kind::Unexpected),
             ("loader/keys/auto/db.auth", Kind::Enrolment),
             ("loader/keys/other/db.auth", Kind::Unexpected),
+            ("loader/random-seed", Kind::Machine),
+            ("EFI/hullwright/recovery/x.json", Kind::Machine),
+            ("EFI/hullwright/recovery/x/y.json", Kind::Unexpected),
             ("loader/entries/x.conf", Kind::Unexpected),
             ("startup.nsh", Kind::Unexpected),
         ];

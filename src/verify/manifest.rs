@@ -14,6 +14,8 @@ use crate::report::{ManifestPcrs, file_digest};
 use crate::store::{Digest, hex};
 
 pub const NAME: &str = "manifest.json";
+/// Real ones have a handful.
+const MAX_OUTPUTS: usize = 100;
 /// Real ones have some hundred KiB.
 const MAX_SIZE: u64 = 64 << 20;
 
@@ -103,6 +105,12 @@ pub fn outputs(subject: &Subject, notes: &mut Notes) {
     let (Some(manifest), Some(directory)) = (get(subject, notes), &subject.directory) else {
         return;
     };
+    if manifest.outputs.len() > MAX_OUTPUTS {
+        return notes.fail(
+            Place::file(NAME),
+            format!("it lists {} outputs", manifest.outputs.len()),
+        );
+    }
     for output in &manifest.outputs {
         let place = Place::file(&output.file);
         if output.file.is_empty() || output.file.contains('/') || output.file.starts_with('.') {

@@ -1,6 +1,6 @@
 //! What the machine's TPM will hold, computed again from the disk and held against the manifest's prediction.
 
-use super::{Notes, Place, Subject, esp, manifest};
+use super::{Notes, Place, Subject, commit, esp, manifest};
 use crate::disk::Arch;
 use crate::formats::at::{Content, ReadAt as _};
 use crate::formats::pcr::uki::{SectionDigests, at_phase};
@@ -39,6 +39,9 @@ pub fn pcrs(subject: &Subject, notes: &mut Notes) {
                 problems
                     .into_iter()
                     .for_each(|problem| notes.fail(place(&kernel.path), problem));
+                if let Some(problem) = commit_differs(subject, &digests) {
+                    notes.fail(Place::file(commit::REPO), problem);
+                }
             }
             Err(error) => notes.fail(place(&kernel.path), format!("it cannot be measured: {error}")),
         }
@@ -109,6 +112,24 @@ pub fn pcrs(subject: &Subject, notes: &mut Notes) {
         predicted.uki.len(),
         found.len()
     ));
+}
+
+/// What the commit's metadata says of PCR 11 as the kernel is started, where that is not so.
+fn commit_differs(subject: &Subject, digests: &SectionDigests) -> Option<String> {
+    // Why there is none to read is told elsewhere.
+    let (repo, checksum) = commit::find(subject, &mut Notes::default())?;
+    let object = repo.commit(&checksum).ok()?;
+    digests.pcr_11(0).iter().find_map(|value| {
+        let key = format!("hullwright.uki-pcr-11.{}", value.bank());
+        let listed = object.metadata.get(&key)?.as_str().unwrap_or_default();
+        let problem = || {
+            format!(
+                "`{key}` of the commit is `{}`; the kernel image gives {value}",
+                listed.escape_debug()
+            )
+        };
+        (listed != value.to_string()).then(problem)
+    })
 }
 
 /// PCR 11 at every moment that the manifest has.

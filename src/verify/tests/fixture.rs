@@ -44,6 +44,8 @@ pub struct Parts {
     pub plan: fn(&mut DiskPlan),
     pub slots: Slots,
     pub manifest: fn(&mut Value),
+    /// What the commit says of PCR 11, given the truth.
+    pub pcr_11: fn(&str) -> String,
     /// Signs boot loader and kernel image.
     pub sign: Box<dyn Fn(Vec<u8>) -> Vec<u8>>,
 }
@@ -166,6 +168,7 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
         plan: |_| {},
         slots: Slots::AAndB,
         manifest: |_| {},
+        pcr_11: str::to_owned,
         sign: Box::new(|program| program),
     };
     change(&mut parts);
@@ -187,25 +190,6 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
     let hashes = create(&path("usr.verity"));
     let root_hash = verity::format(&volume, size, &hashes, &params).unwrap();
     let hash = hex(&root_hash);
-
-    let text = |text: &str| ostree::Value::Str(text.to_owned());
-    let options = CommitOptions {
-        ref_name: REFERENCE.to_owned(),
-        bind_refs: Vec::new(),
-        subject: "test".to_owned(),
-        body: String::new(),
-        timestamp: TIME as u64,
-        parent: None,
-        metadata: BTreeMap::from([
-            ("version".to_owned(), text("1")),
-            ("ostree.linux".to_owned(), text("6.1")),
-            ("hullwright.image-id".to_owned(), text("image")),
-            ("hullwright.usr-root-hash".to_owned(), text(&hash)),
-        ]),
-        mode: RepoMode::Archive { level: 1 },
-        sync: false,
-    };
-    let commit = ostree::write_commit(&parts.committed, &options, &out.join("repo")).unwrap();
 
     let file = |name: &str| {
         parts
@@ -238,6 +222,30 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
     let uki = (parts.sign)(fs::read(path("efi")).unwrap());
     fs::write(path("efi"), &uki).unwrap();
     let pcrs = pcrs(&parts.loader, parts.loader_conf, &uki);
+    let pcr_11 = pcrs["uki"][0]["sha256"].as_str().unwrap();
+    let text = |text: &str| ostree::Value::Str(text.to_owned());
+    let options = CommitOptions {
+        ref_name: REFERENCE.to_owned(),
+        bind_refs: Vec::new(),
+        subject: "test".to_owned(),
+        body: String::new(),
+        timestamp: TIME as u64,
+        parent: None,
+        metadata: BTreeMap::from([
+            ("version".to_owned(), text("1")),
+            ("ostree.linux".to_owned(), text("6.1")),
+            ("hullwright.image-id".to_owned(), text("image")),
+            ("hullwright.usr-root-hash".to_owned(), text(&hash)),
+            (
+                "hullwright.uki-pcr-11.sha256".to_owned(),
+                text(&(parts.pcr_11)(pcr_11)),
+            ),
+        ]),
+        mode: RepoMode::Archive { level: 1 },
+        sync: false,
+    };
+    let commit = ostree::write_commit(&parts.committed, &options, &out.join("repo")).unwrap();
+
     let mut esp = vec![
         ("EFI/BOOT/BOOTX64.EFI", parts.loader.as_slice()),
         (parts.uki_path, uki.as_slice()),

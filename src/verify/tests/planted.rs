@@ -155,7 +155,25 @@ fn a_volume_that_is_another_tree_ends_the_comparison() {
 
 #[test]
 fn what_should_not_be_on_the_disk_is_named() {
-    let cases: [(Change, &[&str], &str, &str); 15] = [
+    let cases: [(Change, &[&str], &str, &str); 18] = [
+        (
+            |p| p.pcr_11 = |_| "00".to_owned(),
+            &["pcrs"],
+            "pcrs",
+            "`hullwright.uki-pcr-11.sha256` of the commit is `00`",
+        ),
+        (
+            |p| p.esp.push(("loader/random-seed", vec![1])),
+            &["esp"],
+            "esp",
+            "a machine that has booted writes this file",
+        ),
+        (
+            |p| p.esp.push(("loader/addons/x.addon.efi", sample_stub("sbat,1\n"))),
+            &["pcrs"],
+            "pcrs",
+            "measure",
+        ),
         (
             |p| p.esp.push(("loader/credentials/x.cred", vec![1])),
             &["esp"],
