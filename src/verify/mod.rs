@@ -14,6 +14,7 @@ mod manifest;
 mod medium;
 mod outdir;
 mod pcrs;
+mod policies;
 mod registry;
 mod report;
 mod sealed;

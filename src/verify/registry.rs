@@ -1,7 +1,8 @@
 //! The checks: one function each, with a name, what it proves, why that matters and what to do where it does not hold.
 
 use super::{
-    Notes, Subject, commit, disk, equal, esp, kernel, luks, manifest, outdir, pcrs, sealed, signatures, table,
+    Notes, Subject, commit, disk, equal, esp, kernel, luks, manifest, outdir, pcrs, policies, sealed,
+    signatures, table,
 };
 
 /// A check.
@@ -139,6 +140,13 @@ pub const CHECKS: &[Check] = &[
         why: "secrets that are bound to the predicted values cannot be had, or attestation fails",
         way_out: BUILD_AGAIN,
         run: pcrs::pcrs,
+    },
+    Check {
+        name: "pcr-policies",
+        proves: "every signed PCR policy in a kernel image is by the key beside it, over PCR 11 alone, and for a moment of this image's boot",
+        why: "what is bound to the PCR key opens for a system that was not built, or does not open at all",
+        way_out: DO_NOT_USE,
+        run: policies::policies,
     },
     Check {
         name: "luks",
