@@ -148,6 +148,7 @@ targets!(
     rpm_signature,
     openpgp_keys,
     pe_image,
+    signed_messages,
     erofs_volume,
     vhd_footer,
     event_log,
@@ -169,6 +170,7 @@ targets!(
     repository,
     package_lists,
     account_files,
+    mime_types,
 );
 
 #[test]

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use hullwright::verify::{CHECKS, Subject, verify};
+use hullwright::signing;
+use hullwright::verify::{CHECKS, Options, Subject, verify};
 use serde_json::{Value, json};
 
 /// Check offline that an image is what it claims, from its bytes alone; exit status 1 if something does not hold
@@ -14,6 +15,14 @@ pub struct VerifyArgs {
     /// What `hullwright build` left, <OUT>/<id>_<version>, or a disk image (.raw, .vhd, .qcow2)
     #[arg(value_name = "OUTDIR|IMAGE", required_unless_present = "list")]
     path: Option<PathBuf>,
+
+    /// Certificates of db (PEM or DER): boot loader, kernel images and add-ons must be signed by one of them; may be repeated
+    #[arg(long = "cert", value_name = "FILE")]
+    certificates: Vec<PathBuf>,
+
+    /// Certificates of dbx (PEM or DER): nothing may rely on one of them; may be repeated
+    #[arg(long, value_name = "FILE")]
+    dbx: Vec<PathBuf>,
 
     /// Print JSON
     #[arg(long)]
@@ -29,7 +38,14 @@ pub fn run(args: &VerifyArgs) -> miette::Result<ExitCode> {
         print(&list(args.json));
         return Ok(ExitCode::SUCCESS);
     };
-    let report = verify(&Subject::open(path)?);
+    let mut options = Options::default();
+    for path in &args.certificates {
+        options.certificates.extend(signing::certificates(path)?);
+    }
+    for path in &args.dbx {
+        options.forbidden.extend(signing::certificates(path)?);
+    }
+    let report = verify(&Subject::open(path, &options)?);
     match args.json {
         true => print(&format!("{:#}\n", report.to_json())),
         false => print(&report.to_string()),

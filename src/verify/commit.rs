@@ -5,7 +5,7 @@ use crate::formats::gvariant::Value;
 use crate::ostree::Repo;
 use crate::store::{Digest, hex};
 
-const REPO: &str = "repo";
+pub const REPO: &str = "repo";
 /// What the commit's metadata says of the disk.
 pub const ROOT_HASH: &str = "hullwright.usr-root-hash";
 

@@ -19,6 +19,8 @@ use crate::tree::path::TreePath;
 
 const TYPE: u32 = 0o170_000;
 const BATCH: usize = 2048;
+/// A compressed file's index, two bytes for 4 KiB, is held in memory.
+const MAX_FILE: u64 = 64 << 30;
 /// Differences after which there is no use in going on.
 const MOST: u64 = 1000;
 
@@ -183,13 +185,21 @@ fn differences<S: Content>(repo: &Repo, image: &Image<S>, entry: &Entry, inode: 
             }
         },
         EntryKind::File { checksum, size } => {
+            // Before anything is read: what a volume claims of a file's length is what reading it takes.
+            if inode.size() != *size {
+                let what = format!("it has {} bytes, and in the commit {size}", inode.size());
+                return [fields, vec![what]].concat();
+            }
+            if *size > MAX_FILE {
+                return vec![format!("it has {} GiB, more than is compared", size >> 30)];
+            }
             let mut sum = ContentChecksum::new(inode.uid(), inode.gid(), mode, xattrs, "");
             if let Err(error) = image.read(inode, &mut sum) {
                 return unreadable(&error);
             }
             match sum.finish() == *checksum {
                 true => Vec::new(),
-                false if fields.is_empty() => vec![content_difference(repo, image, inode, checksum, *size)],
+                false if fields.is_empty() => vec![content_difference(repo, image, inode, checksum)],
                 false => fields,
             }
         }
@@ -234,11 +244,7 @@ fn content_difference<S: Content>(
     image: &Image<S>,
     inode: &StoredInode,
     checksum: &Digest,
-    size: u64,
 ) -> String {
-    if size != inode.size() {
-        return format!("it has {} bytes, and in the commit {size}", inode.size());
-    }
     let object = match repo.open_file(checksum) {
         Ok(object) => object,
         Err(error) => return format!("its content differs; the commit's cannot be read: {error}"),

@@ -4,9 +4,9 @@ use super::table::NO_TABLE;
 use super::{Notes, Place, Subject};
 use crate::disk::Arch;
 use crate::formats::at::ReadAt as _;
-use crate::formats::fat_reader::{FatReadError, StoredFile};
+use crate::formats::fat_reader::{FatReadError, StoredFile, Volume};
 
-const LOADER_CONF: &str = "loader/loader.conf";
+pub const LOADER_CONF: &str = "loader/loader.conf";
 const MAX_LOADER_CONF: u64 = 1 << 16;
 /// Below it, kernel images; beside each, a directory with its add-ons.
 pub const KERNELS: &str = "EFI/Linux/";
@@ -28,6 +28,8 @@ enum Kind {
     Addon,
     /// What systemd-boot enrols as firmware variables.
     Enrolment,
+    /// What a machine writes that has booted: its wrapped recovery key, a random seed.
+    Machine,
     Unexpected,
 }
 
@@ -55,11 +57,43 @@ fn kind(path: &str, arch: Arch) -> Kind {
     if below("loader/addons/").is_some_and(|name| name.ends_with(".addon.efi") && !name.contains('/')) {
         return Kind::Addon;
     }
+    let recovery = below("EFI/hullwright/recovery/");
+    if path == "loader/random-seed"
+        || recovery.is_some_and(|name| name.ends_with(".json") && !name.contains('/'))
+    {
+        return Kind::Machine;
+    }
     let enrolled = ["PK.auth", "KEK.auth", "db.auth", "dbx.auth"];
     match below("loader/keys/auto/") {
         Some(name) if enrolled.contains(&name) => Kind::Enrolment,
         _ => Kind::Unexpected,
     }
+}
+
+/// Whether it is something that firmware starts or stub loads.
+pub fn is_program(path: &str) -> bool {
+    path.to_ascii_lowercase().ends_with(".efi")
+}
+
+/// The add-ons that the stub of the kernel image at `path` loads: those for every image, then its own, each by name.
+pub fn addons<'a>(volume: &'a Volume, path: &str) -> Vec<&'a StoredFile> {
+    // The boot loader takes the counter off before it looks for them.
+    let stem = path.strip_suffix(".efi").unwrap_or(path);
+    let plain = match has_counter(path) {
+        true => stem.rsplit_once('+').map_or(stem, |(stem, _)| stem),
+        false => stem,
+    };
+    let own = format!("{plain}.efi.extra.d/");
+    let below = |prefix: &str| {
+        let files = volume.files.iter().filter(|file| {
+            let name = file.path.strip_prefix(prefix);
+            name.is_some_and(|name| name.ends_with(".addon.efi") && !name.contains('/'))
+        });
+        let mut files: Vec<_> = files.collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        files
+    };
+    [below("loader/addons/"), below(&own)].concat()
 }
 
 /// Whether a kernel image's name has a boot counter: `…+3.efi`, `…+2-1.efi`.
@@ -110,6 +144,12 @@ pub fn esp(subject: &Subject, notes: &mut Notes) {
         let at = place(&file.path).at(entry.offset() + file.offset());
         match kind {
             Kind::Unexpected => notes.fail(at, "nothing puts this file on the ESP of an image"),
+            Kind::Machine if subject.directory.is_some() => {
+                notes.fail(
+                    at,
+                    "a machine that has booted writes this file, and no build does",
+                );
+            }
             Kind::Kernel if subject.directory.is_some() && !has_counter(&file.path) => notes.fail(
                 at,
                 "the kernel image has no boot counter in its name: one that does not start is tried for ever",
@@ -134,6 +174,7 @@ pub fn esp(subject: &Subject, notes: &mut Notes) {
     for (kind, name) in [
         (Kind::Addon, "add-on(s)"),
         (Kind::Enrolment, "file(s) of keys to enrol"),
+        (Kind::Machine, "file(s) of the machine"),
     ] {
         if count(kind) > 0 {
             notes.held(format!("{} {name}", count(kind)));
@@ -183,6 +224,9 @@ mod tests {
             ("loader/credentials/x.cred", Kind::Unexpected),
             ("loader/keys/auto/db.auth", Kind::Enrolment),
             ("loader/keys/other/db.auth", Kind::Unexpected),
+            ("loader/random-seed", Kind::Machine),
+            ("EFI/hullwright/recovery/x.json", Kind::Machine),
+            ("EFI/hullwright/recovery/x/y.json", Kind::Unexpected),
             ("loader/entries/x.conf", Kind::Unexpected),
             ("startup.nsh", Kind::Unexpected),
         ];

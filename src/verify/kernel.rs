@@ -17,6 +17,8 @@ use crate::store::unhex;
 const MAX_TEXT: u32 = 1 << 16;
 /// Boot loaders and stubs have some hundred KiB.
 const MAX_PROGRAM: u64 = 16 << 20;
+/// An ESP has room for a handful; each takes time.
+const MAX_KERNELS: usize = 64;
 const NEEDED: [&str; 6] = [".osrel", ".cmdline", ".uname", ".linux", ".initrd", ".sbat"];
 /// Where what starts the system lies in `/usr`.
 const PROGRAMS: &str = "lib/systemd/boot/efi";
@@ -52,7 +54,7 @@ impl KernelImage {
             facts: Facts::read(file, &file.content(part)),
             file: file.clone(),
         };
-        files.map(read).collect()
+        files.take(MAX_KERNELS + 1).map(read).collect()
     }
 
     fn content<'a>(&'a self, subject: &'a Subject) -> Option<FileContent<'a, Part<'a>>> {
@@ -115,6 +117,13 @@ pub fn uki(subject: &Subject, notes: &mut Notes) {
     };
     if subject.kernels.is_empty() {
         return notes.not_checked("no kernel image can be read from the ESP (see check `esp`)");
+    }
+    if subject.kernels.len() > MAX_KERNELS {
+        let place = Place::file(&medium.name).partition(entry.number).path(KERNELS);
+        notes.fail(
+            place,
+            "there are more than 64 kernel images; the others are not looked at",
+        );
     }
     for kernel in &subject.kernels {
         let place = || {
@@ -245,7 +254,10 @@ pub fn boot_files(subject: &Subject, notes: &mut Notes) {
                 let mut against =
                     Against::new(&content, section.raw_offset.into(), section.content_size().into());
                 let found = walk::find(&usr, path).map_err(io::Error::other)?;
-                let Some(inode) = found else { return Ok(false) };
+                let Some(inode) = found.filter(|inode| inode.size() == u64::from(section.content_size()))
+                else {
+                    return Ok(false);
+                };
                 // A difference ends the reading with an error of its own.
                 let read = usr.read(&inode, &mut against);
                 Ok(!against.differs && read.is_ok() && against.left == 0)

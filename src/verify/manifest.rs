@@ -10,10 +10,12 @@ use super::medium::Format;
 use super::{Notes, Place, Subject};
 use crate::formats::at::ReadAt as _;
 use crate::formats::verity::Superblock;
-use crate::report::file_digest;
+use crate::report::{ManifestPcrs, file_digest};
 use crate::store::{Digest, hex};
 
 pub const NAME: &str = "manifest.json";
+/// Real ones have a handful.
+const MAX_OUTPUTS: usize = 100;
 /// Real ones have some hundred KiB.
 const MAX_SIZE: u64 = 64 << 20;
 
@@ -26,6 +28,8 @@ pub struct Manifest {
     pub commit: Commit,
     pub usr_root_hash: String,
     pub usr_salt: String,
+    /// Absent in manifests of older builds.
+    pub pcrs: Option<ManifestPcrs>,
     pub partitions: Vec<Partition>,
     pub outputs: Vec<Output>,
 }
@@ -101,6 +105,12 @@ pub fn outputs(subject: &Subject, notes: &mut Notes) {
     let (Some(manifest), Some(directory)) = (get(subject, notes), &subject.directory) else {
         return;
     };
+    if manifest.outputs.len() > MAX_OUTPUTS {
+        return notes.fail(
+            Place::file(NAME),
+            format!("it lists {} outputs", manifest.outputs.len()),
+        );
+    }
     for output in &manifest.outputs {
         let place = Place::file(&output.file);
         if output.file.is_empty() || output.file.contains('/') || output.file.starts_with('.') {

@@ -13,9 +13,12 @@ mod luks;
 mod manifest;
 mod medium;
 mod outdir;
+mod pcrs;
+mod policies;
 mod registry;
 mod report;
 mod sealed;
+mod signatures;
 mod subject;
 mod table;
 #[cfg(test)]
@@ -25,7 +28,7 @@ mod walk;
 pub use error::VerifyError;
 pub use registry::{CHECKS, Check};
 pub use report::{Checked, Finding, Notes, Outcome, Place, Report};
-pub use subject::Subject;
+pub use subject::{Options, Subject};
 
 use rayon::prelude::*;
 

@@ -1,6 +1,9 @@
 //! The checks: one function each, with a name, what it proves, why that matters and what to do where it does not hold.
 
-use super::{Notes, Subject, commit, disk, equal, esp, kernel, luks, manifest, outdir, sealed, table};
+use super::{
+    Notes, Subject, commit, disk, equal, esp, kernel, luks, manifest, outdir, pcrs, policies, sealed,
+    signatures, table,
+};
 
 /// A check.
 pub struct Check {
@@ -83,6 +86,13 @@ pub const CHECKS: &[Check] = &[
         run: kernel::uki,
     },
     Check {
+        name: "signatures",
+        proves: "boot loader, kernel images and add-ons are signed by a given certificate of db, and none is forbidden",
+        why: "firmware that enforces Secure Boot does not start them, or somebody changed them after they were signed",
+        way_out: "give the certificates that the image is signed for; else sign it again from a build that can be trusted",
+        run: signatures::signatures,
+    },
+    Check {
         name: "boot-files",
         proves: "boot loader, EFI stub, kernel and os-release of the boot path are those of the sealed /usr",
         why: "what starts the system is not what was built with it",
@@ -123,6 +133,20 @@ pub const CHECKS: &[Check] = &[
         why: "decisions that rest on the manifest (updates, attestation, inventories) are about another image",
         way_out: BUILD_AGAIN,
         run: manifest::facts,
+    },
+    Check {
+        name: "pcrs",
+        proves: "the PCR values and events that the manifest predicts are those that a boot of the disk's files gives",
+        why: "secrets that are bound to the predicted values cannot be had, or attestation fails",
+        way_out: BUILD_AGAIN,
+        run: pcrs::pcrs,
+    },
+    Check {
+        name: "pcr-policies",
+        proves: "every signed PCR policy in a kernel image is by the key beside it, over PCR 11 alone, and for a moment of this image's boot",
+        why: "what is bound to the PCR key opens for a system that was not built, or does not open at all",
+        way_out: DO_NOT_USE,
+        run: policies::policies,
     },
     Check {
         name: "luks",

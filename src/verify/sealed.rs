@@ -1,5 +1,7 @@
 //! The sealed `/usr`: root hash, hash tree and data, and the partitions that the root hash names.
 
+use std::collections::BTreeSet;
+
 use super::table::NO_TABLE;
 use super::{Notes, Place, Subject};
 use crate::disk::Role;
@@ -34,7 +36,11 @@ pub fn root_hash(subject: &Subject, notes: &mut Notes) {
         return notes
             .not_checked("no kernel image on the ESP names a root hash (see checks `esp` and `uki`)");
     }
+    let mut seen = BTreeSet::new();
     for (kernel, root_hash) in hashes {
+        if !seen.insert(root_hash) {
+            continue;
+        }
         let Some([usr, verity]) = volumes(subject, root_hash) else {
             let what = format!("`{}` seals a /usr that is not on the disk", kernel.path);
             notes.fail(Place::file(&medium.name), what);

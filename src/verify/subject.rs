@@ -10,7 +10,17 @@ use super::medium::{self, Medium, Part};
 use crate::disk::{Arch, Role};
 use crate::formats::fat_reader::{self, FatReadError, Volume};
 use crate::formats::gpt::{self, Copy, Entry, GptError, Table};
+use crate::formats::x509::Certificate;
 use crate::ostree::Repo;
+
+/// What a verification is told beside its subject.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Those of db: what they signed is believed.
+    pub certificates: Vec<Certificate>,
+    /// Those of dbx: what relies on them is not.
+    pub forbidden: Vec<Certificate>,
+}
 
 /// What is verified.
 #[derive(Debug)]
@@ -18,6 +28,8 @@ pub struct Subject {
     pub path: PathBuf,
     /// Where it is an output directory.
     pub directory: Option<PathBuf>,
+    pub(super) certificates: Vec<Certificate>,
+    pub(super) forbidden: Vec<Certificate>,
     /// The images, or why one cannot be read. The first that can be is the one whose content is looked at.
     pub(super) images: Vec<Result<Medium, (String, std::io::Error)>>,
     /// `None` without a directory.
@@ -39,7 +51,7 @@ impl Subject {
     ///
     /// # Errors
     /// Where there is nothing that could be verified. What is there and damaged is no error: checks tell of it.
-    pub fn open(path: &Path) -> Result<Self, VerifyError> {
+    pub fn open(path: &Path, options: &Options) -> Result<Self, VerifyError> {
         let metadata = fs::metadata(path).map_err(VerifyError::io(path))?;
         let (directory, paths) = if metadata.is_dir() {
             let paths = medium::find(path).map_err(VerifyError::io(path))?;
@@ -65,6 +77,8 @@ impl Subject {
         };
         let mut subject = Self {
             path: path.to_owned(),
+            certificates: options.certificates.clone(),
+            forbidden: options.forbidden.clone(),
             images: paths.iter().map(open).collect(),
             manifest: directory.as_deref().map(Manifest::read),
             repo: directory

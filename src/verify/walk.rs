@@ -10,6 +10,9 @@ const TYPE: u16 = 0o170_000;
 /// As many as a commit may have: a hostile volume could lead in circles.
 const MAX_ENTRIES: u64 = 10_000_000;
 
+/// Directories are read whole, and a hostile volume may claim one as long as itself. 64 MiB hold a million names.
+const MAX_DIRECTORY: u64 = 64 << 20;
+
 /// What keeps a volume from being gone through.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
@@ -17,6 +20,8 @@ pub enum WalkError {
     Read(#[from] ReadError),
     #[error("`{}` holds a name that no file can have", path)]
     Name { path: TreePath },
+    #[error("`{}` is a directory of {} MiB", path, size >> 20)]
+    Directory { path: TreePath, size: u64 },
     #[error("it holds more than {MAX_ENTRIES} paths, or a directory is inside itself")]
     TooMany,
 }
@@ -45,6 +50,10 @@ impl<'a, S: Content> Walk<'a, S> {
         }
         let inode = self.image.inode(nid)?;
         if inode.st_mode() & TYPE == DIRECTORY {
+            if inode.size() > MAX_DIRECTORY {
+                let size = inode.size();
+                return Err(WalkError::Directory { path, size });
+            }
             for (name, nid) in self.image.children(&inode)?.into_iter().rev() {
                 let wrong = name.is_empty() || name.contains(&b'/') || *name == *b"." || *name == *b"..";
                 let below = path.join(&name).ok().filter(|_| !wrong);
@@ -73,7 +82,7 @@ impl<S: Content> Iterator for Walk<'_, S> {
 pub fn find<S: Content>(image: &Image<S>, path: &str) -> Result<Option<StoredInode>, ReadError> {
     let mut inode = image.root()?;
     for name in path.split('/') {
-        if inode.st_mode() & TYPE != DIRECTORY {
+        if inode.st_mode() & TYPE != DIRECTORY || inode.size() > MAX_DIRECTORY {
             return Ok(None);
         }
         let Some(&nid) = image.children(&inode)?.get(name.as_bytes()) else {

@@ -16,6 +16,8 @@ fn a_changed_byte_is_found_and_placed() {
     let marker = image.find("usr.erofs", &fixture::marker()[..64]);
     let cmdline = image.find("raw", b"usrhash=") + 10;
     let loader = image.find("raw", b"boot,1");
+    // The kernel image's initrd comes before the same bytes in /usr.
+    let initrd = image.find("raw", &fixture::marker()[100..164]);
     let size = image.plan.spec.size;
     let block = |at: u64| at / 4096 * 4096;
     // What the raw disk, its digest and its manifest say, whatever was changed.
@@ -146,7 +148,7 @@ fn a_changed_byte_is_found_and_placed() {
             "the boot loader",
             "raw",
             loader,
-            vec!["boot-files", "manifest-facts"],
+            vec!["boot-files", "manifest-facts", "pcrs"],
             "boot-files",
             "it is not /usr/lib/systemd/boot/efi/systemd-bootx64.efi [image_1.raw, partition 1, EFI/BOOT/BOOTX64.EFI".to_owned(),
         ),
@@ -157,6 +159,14 @@ fn a_changed_byte_is_found_and_placed() {
             vec!["uki", "manifest-facts"],
             "uki",
             "the `usrhash=` of its command line is no hash".to_owned(),
+        ),
+        (
+            "the initrd in the kernel image",
+            "raw",
+            initrd,
+            vec!["manifest-facts", "pcrs"],
+            "pcrs",
+            "PCR 11 (sha256) at the kernel's start of profile 0 comes to ".to_owned(),
         ),
         (
             "the VHD's footer",

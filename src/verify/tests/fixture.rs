@@ -10,10 +10,13 @@ use serde_json::{Value, json};
 use crate::disk::{self, Arch, Contents, DiskDigests, DiskPlan, DiskSpec, Role, Slots, Usr};
 use crate::formats::at::Content;
 use crate::formats::fat::FatFile;
-use crate::formats::pe::tests::sample_stub;
+use crate::formats::pcr::uki::{SectionDigests, at_phase};
+use crate::formats::pcr::{self, Bank};
+use crate::formats::pe::{self, tests::sample_stub};
 use crate::formats::testing::noise;
 use crate::formats::uki::{DEFAULT_SBAT, Uki};
 use crate::formats::{erofs, verity};
+use crate::measure::{self, Chain, Firmware};
 use crate::ostree::{self, CommitOptions, RepoMode};
 use crate::report::{file_digest, write_sums};
 use crate::store::hex;
@@ -41,6 +44,10 @@ pub struct Parts {
     pub plan: fn(&mut DiskPlan),
     pub slots: Slots,
     pub manifest: fn(&mut Value),
+    /// What the commit says of PCR 11, given the truth.
+    pub pcr_11: fn(&str) -> String,
+    /// Signs boot loader and kernel image.
+    pub sign: Box<dyn Fn(Vec<u8>) -> Vec<u8>>,
 }
 
 /// An image that was made.
@@ -106,6 +113,48 @@ fn create(path: &Path) -> File {
         .unwrap()
 }
 
+/// What a boot of these files measures, as manifests have it.
+fn pcrs(loader: &[u8], loader_conf: &[u8], uki: &[u8]) -> Value {
+    let banks = [Bank::Sha256, Bank::Sha384];
+    let chain = Chain {
+        loader: Content::bytes(loader),
+        loader_conf,
+        uki: Content::bytes(uki),
+        profile: 0,
+        addons: Vec::new(),
+    };
+    let events = measure::events(&chain, &banks).unwrap();
+    let text = |value: Option<pcr::Value>| value.unwrap().to_string();
+    let image = pe::Image::read(uki, uki.len() as u64).unwrap();
+    let digests = SectionDigests::of_image(&image, &uki, &banks).unwrap();
+    let [sha256, sha384] = [0, 1].map(|bank| digests.pcr_11(0)[bank]);
+    let moment = |phase: &str| {
+        let [sha256, sha384] = [sha256, sha384].map(|value| at_phase(value, phase).to_string());
+        json!({ "phase": phase, "sha256": sha256, "sha384": sha384 })
+    };
+    let registers = |bank| {
+        let registers = Firmware::ovmf().predict(&events, bank);
+        let registers = registers
+            .iter()
+            .map(|(pcr, value)| (pcr.to_string(), value.to_string().into()));
+        Value::Object(registers.collect())
+    };
+    json!({
+        "uki": [moment(""), moment("enter-initrd")],
+        "firmware": [{
+            "firmware": Firmware::ovmf().name,
+            "sha256": registers(Bank::Sha256),
+            "sha384": registers(Bank::Sha384),
+        }],
+        "events": events.iter().map(|event| json!({
+            "pcr": event.pcr,
+            "what": event.what,
+            "sha256": text(event.digest(Bank::Sha256)),
+            "sha384": text(event.digest(Bank::Sha384)),
+        })).collect::<Vec<_>>(),
+    })
+}
+
 /// Makes an image of what `change` leaves of the parts.
 pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
     let mut parts = Parts {
@@ -119,8 +168,11 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
         plan: |_| {},
         slots: Slots::AAndB,
         manifest: |_| {},
+        pcr_11: str::to_owned,
+        sign: Box::new(|program| program),
     };
     change(&mut parts);
+    parts.loader = (parts.sign)(parts.loader);
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join(STEM);
     fs::create_dir(&out).unwrap();
@@ -138,25 +190,6 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
     let hashes = create(&path("usr.verity"));
     let root_hash = verity::format(&volume, size, &hashes, &params).unwrap();
     let hash = hex(&root_hash);
-
-    let text = |text: &str| ostree::Value::Str(text.to_owned());
-    let options = CommitOptions {
-        ref_name: REFERENCE.to_owned(),
-        bind_refs: Vec::new(),
-        subject: "test".to_owned(),
-        body: String::new(),
-        timestamp: TIME as u64,
-        parent: None,
-        metadata: BTreeMap::from([
-            ("version".to_owned(), text("1")),
-            ("ostree.linux".to_owned(), text("6.1")),
-            ("hullwright.image-id".to_owned(), text("image")),
-            ("hullwright.usr-root-hash".to_owned(), text(&hash)),
-        ]),
-        mode: RepoMode::Archive { level: 1 },
-        sync: false,
-    };
-    let commit = ostree::write_commit(&parts.committed, &options, &out.join("repo")).unwrap();
 
     let file = |name: &str| {
         parts
@@ -186,7 +219,33 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
         profiles: &[],
     };
     uki.write(&create(&path("efi"))).unwrap();
-    let uki = fs::read(path("efi")).unwrap();
+    let uki = (parts.sign)(fs::read(path("efi")).unwrap());
+    fs::write(path("efi"), &uki).unwrap();
+    let pcrs = pcrs(&parts.loader, parts.loader_conf, &uki);
+    let pcr_11 = pcrs["uki"][0]["sha256"].as_str().unwrap();
+    let text = |text: &str| ostree::Value::Str(text.to_owned());
+    let options = CommitOptions {
+        ref_name: REFERENCE.to_owned(),
+        bind_refs: Vec::new(),
+        subject: "test".to_owned(),
+        body: String::new(),
+        timestamp: TIME as u64,
+        parent: None,
+        metadata: BTreeMap::from([
+            ("version".to_owned(), text("1")),
+            ("ostree.linux".to_owned(), text("6.1")),
+            ("hullwright.image-id".to_owned(), text("image")),
+            ("hullwright.usr-root-hash".to_owned(), text(&hash)),
+            (
+                "hullwright.uki-pcr-11.sha256".to_owned(),
+                text(&(parts.pcr_11)(pcr_11)),
+            ),
+        ]),
+        mode: RepoMode::Archive { level: 1 },
+        sync: false,
+    };
+    let commit = ostree::write_commit(&parts.committed, &options, &out.join("repo")).unwrap();
+
     let mut esp = vec![
         ("EFI/BOOT/BOOTX64.EFI", parts.loader.as_slice()),
         (parts.uki_path, uki.as_slice()),
@@ -240,7 +299,7 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
         &create(&image.dir.path().join("image_1.qcow2")),
     )
     .unwrap();
-    image.write_manifest(&commit.checksum.to_string(), &cmdline, parts.manifest);
+    image.write_manifest(&commit.checksum.to_string(), &cmdline, pcrs, parts.manifest);
     image
 }
 
@@ -258,7 +317,7 @@ impl Image {
         }
     }
 
-    fn write_manifest(&self, commit: &str, cmdline: &str, change: fn(&mut Value)) {
+    fn write_manifest(&self, commit: &str, cmdline: &str, pcrs: Value, change: fn(&mut Value)) {
         let raw = File::open(self.file("raw")).unwrap();
         let digests = DiskDigests::of(&self.plan, &raw, TIME).unwrap();
         let flat = |ending: &str| {
@@ -291,6 +350,7 @@ impl Image {
             "commit": { "ref": REFERENCE, "checksum": commit },
             "usr_root_hash": self.root_hash,
             "usr_salt": "09".repeat(32),
+            "pcrs": pcrs,
             "partitions": partitions.collect::<Vec<_>>(),
             "outputs": [
                 flat("usr.erofs"), flat("usr.verity"), flat("efi"),

@@ -3,8 +3,9 @@
 mod damage;
 mod fixture;
 mod planted;
+mod signed;
 
-use super::{Outcome, Report, Subject, verify};
+use super::{Options, Outcome, Report, Subject, verify};
 
 /// Names of the checks that fail.
 fn failing(report: &Report) -> Vec<&'static str> {
@@ -27,7 +28,7 @@ fn findings(report: &Report, name: &str) -> String {
 }
 
 fn report(path: &std::path::Path) -> Report {
-    verify(&Subject::open(path).unwrap())
+    verify(&Subject::open(path, &Options::default()).unwrap())
 }
 
 #[test]
@@ -35,19 +36,25 @@ fn a_whole_image_holds_and_every_check_has_looked() {
     let image = fixture::build(|_| {});
     let report = report(&image.directory());
     for checked in &report.checked {
-        assert_eq!(checked.outcome(), Outcome::Holds, "{report}");
-        assert_ne!(checked.held, "", "{}", checked.check.name);
+        // It is not signed; tests below sign.
+        let expected = match checked.check.name {
+            "signatures" => Outcome::NotChecked,
+            _ => Outcome::Holds,
+        };
+        assert_eq!(checked.outcome(), expected, "{report}");
+        assert!(!checked.held.is_empty() || expected != Outcome::Holds, "{report}");
     }
     assert!(report.holds());
     let text = report.to_string();
-    assert!(
-        text.ends_with(&format!("all {} checks hold\n", report.checked.len())),
-        "{text}"
+    let end = format!(
+        "what was checked holds; 1 of {} checks are open\n",
+        report.checked.len()
     );
+    assert!(text.ends_with(&end), "{text}");
     let json = report.to_json();
     assert_eq!(json["holds"], true);
-    assert_eq!(json["checks"][9]["check"], "root-hash");
-    assert_eq!(json["checks"][9]["outcome"], "holds");
+    assert_eq!(json["checks"][10]["check"], "root-hash");
+    assert_eq!(json["checks"][10]["outcome"], "holds");
 }
 
 #[test]
@@ -67,7 +74,15 @@ fn a_lone_disk_is_checked_as_far_as_it_goes_in_each_format() {
             .collect();
         assert_eq!(
             open,
-            ["sums", "manifest", "commit", "usr-is-commit", "manifest-facts"],
+            [
+                "sums",
+                "manifest",
+                "signatures",
+                "commit",
+                "usr-is-commit",
+                "manifest-facts",
+                "pcrs"
+            ],
             "{report}"
         );
         assert!(
@@ -80,12 +95,14 @@ fn a_lone_disk_is_checked_as_far_as_it_goes_in_each_format() {
 #[test]
 fn what_is_no_image_is_refused_in_plain_words() {
     let empty = tempfile::tempdir().unwrap();
-    let error = Subject::open(empty.path()).unwrap_err().to_string();
+    let error = Subject::open(empty.path(), &Options::default())
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("holds neither manifest.json nor a disk image"),
         "{error}"
     );
-    let error = Subject::open(&empty.path().join("absent"))
+    let error = Subject::open(&empty.path().join("absent"), &Options::default())
         .unwrap_err()
         .to_string();
     assert!(error.contains("cannot be read"), "{error}");

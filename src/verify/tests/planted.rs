@@ -155,7 +155,25 @@ fn a_volume_that_is_another_tree_ends_the_comparison() {
 
 #[test]
 fn what_should_not_be_on_the_disk_is_named() {
-    let cases: [(Change, &[&str], &str, &str); 15] = [
+    let cases: [(Change, &[&str], &str, &str); 18] = [
+        (
+            |p| p.pcr_11 = |_| "00".to_owned(),
+            &["pcrs"],
+            "pcrs",
+            "`hullwright.uki-pcr-11.sha256` of the commit is `00`",
+        ),
+        (
+            |p| p.esp.push(("loader/random-seed", vec![1])),
+            &["esp"],
+            "esp",
+            "a machine that has booted writes this file",
+        ),
+        (
+            |p| p.esp.push(("loader/addons/x.addon.efi", sample_stub("sbat,1\n"))),
+            &["pcrs"],
+            "pcrs",
+            "measure",
+        ),
         (
             |p| p.esp.push(("loader/credentials/x.cred", vec![1])),
             &["esp"],
@@ -273,7 +291,25 @@ fn one_slot_is_as_good_as_two() {
 #[test]
 fn a_manifest_of_another_image_is_found() {
     type Lie = fn(&mut Value);
-    let cases: [(Lie, &[&str], &str, &str); 9] = [
+    let cases: [(Lie, &[&str], &str, &str); 12] = [
+        (
+            |m| m["pcrs"]["uki"][1]["sha384"] = "00".into(),
+            &["pcrs"],
+            "pcrs",
+            "PCR 11 (sha384) at enter-initrd of profile 0 comes to",
+        ),
+        (
+            |m| m["pcrs"]["events"][2]["sha256"] = "00".into(),
+            &["pcrs"],
+            "pcrs",
+            "what PCR 4 measures (UKI) is not what the manifest predicts (UKI)",
+        ),
+        (
+            |m| m["pcrs"]["firmware"][0]["sha256"]["4"] = "00".into(),
+            &["pcrs"],
+            "pcrs",
+            "PCR 4 (sha256) comes to",
+        ),
         (
             |m| m["usr_root_hash"] = "00".into(),
             &["commit", "manifest-facts"],

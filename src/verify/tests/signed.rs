@@ -1,0 +1,115 @@
+//! Signatures of what firmware starts.
+
+use std::fs;
+
+use super::fixture::{self, Parts};
+use super::{Options, Outcome, Report, Subject, failing, findings, verify};
+use crate::formats::authenticode::{append, prepare, scan};
+use crate::signing::{Algorithm, Certificate, NewKey, Signer as _, generate, self_signed};
+
+fn credential(name: &str) -> (NewKey, Certificate) {
+    let key = generate(Algorithm::P256).unwrap();
+    let certificate = self_signed(&key.key, name, (0, 4_000_000_000), true).unwrap();
+    (key, certificate)
+}
+
+fn sign(program: &[u8], key: &NewKey, certificate: &Certificate) -> Vec<u8> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), program).unwrap();
+    let scanned = scan(file.as_file(), program.len() as u64).unwrap();
+    let prepared = prepare(&scanned.sha256, certificate, &[]);
+    let message = prepared.attach(&key.key.sign(prepared.to_sign()).unwrap());
+    let out = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(file.path())
+        .unwrap();
+    append(&scanned, &message, &out).unwrap();
+    fs::read(file.path()).unwrap()
+}
+
+fn outcome(report: &Report) -> Outcome {
+    let mut checked = report.checked.iter();
+    checked
+        .find(|checked| checked.check.name == "signatures")
+        .unwrap()
+        .outcome()
+}
+
+#[test]
+fn signatures_are_held_against_certificates() {
+    let (key, db) = credential("db");
+    let (_, other) = credential("other");
+    let signer = db.clone();
+    let image = fixture::build(move |parts: &mut Parts| {
+        parts.sign = Box::new(move |program| sign(&program, &key, &signer));
+    });
+    let report = |certificates: &[&Certificate], forbidden: &[&Certificate]| {
+        let options = Options {
+            certificates: certificates.iter().map(|one| (*one).clone()).collect(),
+            forbidden: forbidden.iter().map(|one| (*one).clone()).collect(),
+        };
+        verify(&Subject::open(&image.directory(), &options).unwrap())
+    };
+
+    let good = report(&[&other, &db], &[]);
+    assert_eq!(
+        (failing(&good), outcome(&good)),
+        (vec![], Outcome::Holds),
+        "{good}"
+    );
+    assert!(
+        good.to_string().contains("EFI/BOOT/BOOTX64.EFI by CN=db"),
+        "{good}"
+    );
+
+    // Nobody is named to believe in: that is said.
+    let open = report(&[], &[]);
+    assert_eq!((failing(&open), outcome(&open)), (vec![], Outcome::NotChecked));
+    assert!(
+        open.to_string()
+            .contains("give the certificates of db with `--cert FILE`"),
+        "{open}"
+    );
+
+    let foreign = report(&[&other], &[]);
+    assert_eq!(failing(&foreign), ["signatures"], "{foreign}");
+    let text = findings(&foreign, "signatures");
+    assert_eq!(
+        text.matches("firmware with these certificates refuses it: none of its signatures counts")
+            .count(),
+        2,
+        "{text}"
+    );
+
+    let forbidden = report(&[&db], &[&db]);
+    let text = findings(&forbidden, "signatures");
+    assert!(text.contains("dbx forbids the certificate"), "{text}");
+
+    // A changed byte, with and without a certificate.
+    let initrd = image.find("raw", &fixture::marker()[100..164]);
+    image.flip("raw", initrd);
+    for certificates in [&[&db][..], &[]] {
+        let changed = report(certificates, &[]);
+        assert!(failing(&changed).contains(&"signatures"), "{changed}");
+        let text = findings(&changed, "signatures");
+        assert!(
+            text.contains("was changed after it was signed") && text.contains("EFI/Linux/image_1+3.efi"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn an_unsigned_program_is_refused_where_a_certificate_is_given() {
+    let (_, db) = credential("db");
+    let image = fixture::build(|_| {});
+    let options = Options {
+        certificates: vec![db],
+        forbidden: Vec::new(),
+    };
+    let report = verify(&Subject::open(&image.directory(), &options).unwrap());
+    assert_eq!(failing(&report), ["signatures"]);
+    let text = findings(&report, "signatures");
+    assert_eq!(text.matches("it is not signed").count(), 2, "{text}");
+}
