@@ -141,6 +141,7 @@ pub struct Disks {
 }
 
 /// Writes the disk, then the VHD of the disk.
+#[expect(clippy::too_many_arguments, reason = "a disk brings everything together")]
 pub fn write_disks(
     plan: &Plan,
     tree: &Tree,

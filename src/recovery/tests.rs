@@ -18,9 +18,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(secret: &str) -> Option<Self> {
-        if tool("openssl").is_none() {
-            return None;
-        }
+        tool("openssl")?;
         let dir = tempfile::tempdir().unwrap();
         let fixture = Self { dir };
         fixture.openssl("genrsa -out escrow.key 2048");
