@@ -256,11 +256,7 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 #[cfg(test)]
-<<<<<<< HEAD
 pub(crate) mod tests {
-=======
-pub mod tests {
->>>>>>> measure
     use super::*;
 
     /// A small EFI program in the shape of a stub: `.text`, `.sbat`, `.sdmagic`, `.reloc`, 4 KiB

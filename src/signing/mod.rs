@@ -6,6 +6,7 @@ mod development;
 mod error;
 mod generate;
 mod pem_key;
+pub mod pkcs11;
 mod read;
 
 pub use credential::{Credential, check_usage};
