@@ -165,7 +165,7 @@ fn what_is_wrong_is_named_with_its_place_and_the_way_out() {
         (
             "mode = \"none\"",
             "recovery = { escrow = \"e.pem\" }\n[measured-boot]\nkey = \"k\"\nbanks = [\"sha384\"]",
-            "no policy is signed for the PCR bank `sha256`",
+            "nowhere: no policy is signed for the PCR bank `sha256`",
             "name \"sha256\"",
         ),
         (

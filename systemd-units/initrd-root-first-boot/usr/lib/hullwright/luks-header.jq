@@ -37,7 +37,7 @@ def pem: gsub("\\s"; "");
     (.keyslots | sort | same("the digest's keyslots"; $slots))),
 
   ([.tokens[].type] | same("the tokens"; ["systemd-tpm2"])),
-  (.tokens[] |
+  (.tokens[] | select(.type == "systemd-tpm2") |
     (.keyslots | length | same("the number of the token's keyslots"; 1)),
     (."tpm2-pcrs" | sort | same("the token's PCRs"; [7, 12, 15])),
     (."tpm2-pcr-bank" | same("the token's PCR bank"; "sha256")),
