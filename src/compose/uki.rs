@@ -73,12 +73,13 @@ impl KernelImage {
         workspace: &Workspace,
     ) -> Result<Self, ComposeError> {
         let public = key.map(PolicyKey::public_pem);
-        let texts = profile_texts(plan, cmdline);
+        let texts = profile_texts(plan, cmdline, &boot.os_release);
         let unsigned: Vec<_> = texts
             .iter()
-            .map(|(description, cmdline)| Profile {
-                description,
-                cmdline: cmdline.as_deref(),
+            .map(|texts| Profile {
+                description: &texts.description,
+                osrel: texts.osrel.as_deref(),
+                cmdline: texts.cmdline.as_deref(),
                 pcrsig: None,
             })
             .collect();
@@ -143,22 +144,45 @@ fn banks(plan: &Plan) -> Vec<Bank> {
     banks
 }
 
-/// Description and command line of each profile, that of the default first; nothing where there is but one.
-fn profile_texts(plan: &Plan, cmdline: &str) -> Vec<(String, Option<String>)> {
+/// What each profile has of its own.
+struct ProfileTexts {
+    description: String,
+    osrel: Option<Vec<u8>>,
+    cmdline: Option<String>,
+}
+
+/// The profiles, that of the default first; nothing where there is but one.
+///
+/// systemd-boot 257 forgets of which profile an entry is as long as the file's name has a boot counter, and puts the
+/// later ones first. The version is looked at before that: `~` makes it an older one.
+fn profile_texts(plan: &Plan, cmdline: &str, os_release: &[u8]) -> Vec<ProfileTexts> {
     let others = plan.uki.profiles.iter().map(|profile| {
         let own = profile.cmdline.iter().map(KernelArgument::as_str);
         let arguments: Vec<_> = [cmdline].into_iter().chain(own).collect();
-        let description = format!("ID={}\nTITLE=\"{}\"\n", profile.id, profile.title);
-        (description, Some(arguments.join(" ")))
+        let version = format!("IMAGE_VERSION={}~{}\n", plan.image.version, profile.id);
+        let lines = os_release.split_inclusive(|byte| *byte == b'\n');
+        let mut osrel: Vec<u8> = lines
+            .filter(|line| !line.starts_with(b"IMAGE_VERSION="))
+            .flatten()
+            .copied()
+            .collect();
+        osrel.extend_from_slice(version.as_bytes());
+        ProfileTexts {
+            description: format!("ID={}\nTITLE=\"{}\"\n", profile.id, profile.title),
+            osrel: Some(osrel),
+            cmdline: Some(arguments.join(" ")),
+        }
     });
     let others: Vec<_> = others.collect();
-    match others.len() {
-        0 => others,
-        _ => [(format!("ID={MAIN_PROFILE}\n"), None)]
-            .into_iter()
-            .chain(others)
-            .collect(),
+    if others.is_empty() {
+        return others;
     }
+    let main = ProfileTexts {
+        description: format!("ID={MAIN_PROFILE}\n"),
+        osrel: None,
+        cmdline: None,
+    };
+    [main].into_iter().chain(others).collect()
 }
 
 fn bank_of(bank: PcrBank) -> Bank {

@@ -63,7 +63,7 @@ pub struct AddonSigner {
 
 /// The profile that boots by default.
 pub const MAIN_PROFILE: &str = "main";
-/// What the header of an EFI program has room for, with what the UKI itself needs: three sections a profile.
+/// What the header of an EFI program has room for, with what the UKI itself needs: four sections a profile.
 const MOST_PROFILES: usize = 4;
 
 /// Arguments that give whoever sits at the console, or whoever they name, a way in.

@@ -47,6 +47,8 @@ pub struct Uki<'a> {
 pub struct Profile<'a> {
     /// Content of `.profile`: lines `ID=…`, `TITLE=…` in the syntax of os-release.
     pub description: &'a str,
+    /// In place of the image's `os-release`: its version orders the entries of the boot menu.
+    pub osrel: Option<&'a [u8]>,
     /// In place of the image's command line.
     pub cmdline: Option<&'a str>,
     /// Signed PCR policies (JSON) of this profile.
@@ -144,6 +146,7 @@ impl Uki<'_> {
         }
         for profile in self.profiles {
             sections.push(data(".profile", profile.description.as_bytes()));
+            sections.extend(profile.osrel.map(|osrel| data(".osrel", osrel)));
             sections.extend(profile.cmdline.map(|line| data(".cmdline", line.as_bytes())));
             sections.extend(profile.pcrsig.map(|signed| data(".pcrsig", signed)));
         }

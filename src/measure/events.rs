@@ -105,6 +105,9 @@ pub fn events(chain: &Chain<'_>, banks: &[Bank]) -> Result<Vec<Event>, MeasureEr
     }
 
     if chain.profile > 0 {
+        // How systemd-boot hands the choice to the stub.
+        let handed = utf16(&format!("@{}", chain.profile));
+        events.push(Event::of(12, "choice of the profile", &handed, banks));
         let number = utf16(&chain.profile.to_string());
         events.push(Event::of(
             12,
@@ -206,17 +209,18 @@ pub mod tests {
         std::fs::read(file.path()).unwrap()
     }
 
-    /// A UKI with two profiles, both with policies.
+    /// A UKI with two profiles, the second with policies.
     pub fn sample() -> Vec<u8> {
         let stub = sample_stub("sbat,1,x\n");
-        let profile = |description, cmdline, pcrsig| Profile {
+        let profile = |description, osrel, cmdline, pcrsig| Profile {
             description,
+            osrel,
             cmdline,
             pcrsig,
         };
         let profiles = [
-            profile("ID=main\n", None, Some(&b"{1}"[..])),
-            profile("ID=other\n", Some("a b"), Some(&b"{2}"[..])),
+            profile("ID=main\n", None, None, None),
+            profile("ID=other\n", Some(&b"ID=y\n"[..]), Some("a b"), Some(&b"{2}"[..])),
         ];
         let image = uki::Uki {
             stub: &stub,
@@ -285,7 +289,10 @@ pub mod tests {
 
         let other = chain(1, &["all.addon.efi", "one.addon.efi"]);
         assert_eq!(register(&other, 11), digests.pcr_11(1)[0]);
-        let twelve = zero.measured(b"1\0\0\0").measured(&utf16("all=1 one=2"));
+        let twelve = zero
+            .measured(&utf16("@1"))
+            .measured(b"1\0\0\0")
+            .measured(&utf16("all=1 one=2"));
         assert_eq!(register(&other, 12), twelve);
         let options = other.iter().find(|event| event.what == "command line").unwrap();
         assert_eq!(options.digests[0], Bank::Sha256.digest(&utf16("a b all=1 one=2")));

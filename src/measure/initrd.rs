@@ -123,7 +123,7 @@ mod tests {
         let expected = [
             ("tpm2-pcr-signature.json", "{2}"),
             ("tpm2-pcr-public-key.pem", "a key"),
-            ("os-release", "ID=x\n"),
+            ("os-release", "ID=y\n"),
             ("profile", "ID=other\n"),
         ];
         assert_eq!(

@@ -48,8 +48,11 @@ name = "other"
 cmdline = ["hullwright.addon=other"]
 
 [initrd]
-modules = ["tpm_crb"]
-binaries-optional = ["/usr/lib64/libtss2-tcti-device.so.0", "/usr/lib/x86_64-linux-gnu/libtss2-tcti-device.so.0"]
+binaries-optional = [
+    "/usr/lib64/libtss2-esys.so.0", "/usr/lib64/libtss2-rc.so.0", "/usr/lib64/libtss2-tcti-device.so.0",
+    "/usr/lib/x86_64-linux-gnu/libtss2-esys.so.0", "/usr/lib/x86_64-linux-gnu/libtss2-rc.so.0",
+    "/usr/lib/x86_64-linux-gnu/libtss2-tcti-device.so.0",
+]
 "#,
         sample_definition().display(),
         key.display()
