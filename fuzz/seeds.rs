@@ -514,7 +514,7 @@ fn signed_messages() -> Vec<Vec<u8>> {
         public_key: key.public_key(),
         scheme: key.scheme(),
         serial: [7; 16],
-        validity: (0, 1 << 40),
+        validity: (0, 1 << 32),
         code_signing: true,
     };
     let der = new.attach(&sign(&new.to_be_signed()));

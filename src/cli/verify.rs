@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use hullwright::signing;
 use hullwright::verify::{CHECKS, Options, Subject, verify};
+use hullwright::{firmware, signing};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 /// Check offline that an image is what it claims, from its bytes alone; exit status 1 if something does not hold
 #[derive(Debug, Args)]
@@ -20,7 +21,7 @@ pub struct VerifyArgs {
     #[arg(long = "cert", value_name = "FILE")]
     certificates: Vec<PathBuf>,
 
-    /// Certificates of dbx (PEM or DER): nothing may rely on one of them; may be repeated
+    /// What dbx forbids: certificates (PEM, DER), signature lists (.esl) or their updates (.auth); may be repeated
     #[arg(long, value_name = "FILE")]
     dbx: Vec<PathBuf>,
 
@@ -43,7 +44,7 @@ pub fn run(args: &VerifyArgs) -> miette::Result<ExitCode> {
         options.certificates.extend(signing::certificates(path)?);
     }
     for path in &args.dbx {
-        options.forbidden.extend(signing::certificates(path)?);
+        firmware::read_into(path, Uuid::nil(), &mut options.forbidden)?;
     }
     let report = verify(&Subject::open(path, &options)?);
     match args.json {

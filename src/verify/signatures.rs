@@ -2,6 +2,8 @@
 
 use super::{Notes, Place, Subject, esp};
 use crate::formats::authenticode::{self, Trust};
+use crate::formats::efi::{Entry, SignatureDatabase};
+use crate::formats::x509::Certificate;
 
 /// Check `signatures`.
 pub fn signatures(subject: &Subject, notes: &mut Notes) {
@@ -20,8 +22,7 @@ pub fn signatures(subject: &Subject, notes: &mut Notes) {
         if !subject.certificates.is_empty() {
             let trust = Trust {
                 certificates: subject.certificates.clone(),
-                forbidden_certificates: subject.forbidden.clone(),
-                ..Trust::default()
+                ..forbidden(&subject.forbidden)
             };
             match authenticode::verify(&content, file.size, &trust) {
                 Ok(Some(signer)) => notes.held(format!("{} by {}", file.path, signer.subject())),
@@ -65,4 +66,21 @@ pub fn signatures(subject: &Subject, notes: &mut Notes) {
             "who signed {files}: give the certificates of db with `--cert FILE`"
         ));
     }
+}
+
+/// What `dbx` forbids.
+fn forbidden(dbx: &SignatureDatabase) -> Trust {
+    let mut trust = Trust::default();
+    for entry in dbx.entries() {
+        match entry {
+            // One that cannot be read signed nothing that can be.
+            Entry::Certificate(der) => trust.forbidden_certificates.extend(Certificate::from_der(der)),
+            Entry::Image(digest) => trust.forbidden_images.push(*digest),
+            Entry::CertificateDigest(digest, _) => {
+                trust.forbidden_hashes.extend(<[u8; 32]>::try_from(digest))
+            }
+            Entry::Other(..) => {}
+        }
+    }
+    trust
 }

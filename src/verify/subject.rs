@@ -8,6 +8,7 @@ use super::kernel::KernelImage;
 use super::manifest::Manifest;
 use super::medium::{self, Medium, Part};
 use crate::disk::{Arch, Role};
+use crate::formats::efi::SignatureDatabase;
 use crate::formats::fat_reader::{self, FatReadError, Volume};
 use crate::formats::gpt::{self, Copy, Entry, GptError, Table};
 use crate::formats::x509::Certificate;
@@ -18,8 +19,8 @@ use crate::ostree::Repo;
 pub struct Options {
     /// Those of db: what they signed is believed.
     pub certificates: Vec<Certificate>,
-    /// Those of dbx: what relies on them is not.
-    pub forbidden: Vec<Certificate>,
+    /// dbx: what it lists, or relies on what it lists, is not.
+    pub forbidden: SignatureDatabase,
 }
 
 /// What is verified.
@@ -29,7 +30,7 @@ pub struct Subject {
     /// Where it is an output directory.
     pub directory: Option<PathBuf>,
     pub(super) certificates: Vec<Certificate>,
-    pub(super) forbidden: Vec<Certificate>,
+    pub(super) forbidden: SignatureDatabase,
     /// The images, or why one cannot be read. The first that can be is the one whose content is looked at.
     pub(super) images: Vec<Result<Medium, (String, std::io::Error)>>,
     /// `None` without a directory.

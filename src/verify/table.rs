@@ -8,11 +8,10 @@ use crate::formats::erofs::Image;
 use crate::formats::gpt::{self, Copy, Entry, GptError, SECTOR};
 use crate::formats::verity::{Superblock, hash_device_size};
 
-/// Discoverable Partitions Specification: read-only, and "do not mount automatically".
+/// Discoverable Partitions Specification: read-only, "do not mount automatically", grow the file system.
 const READ_ONLY: u64 = 1 << 60;
 const NO_AUTO: u64 = 1 << 63;
-/// UEFI: firmware must not look into it; legacy BIOS boots it.
-const NO_BLOCK_IO: u64 = 1 << 1;
+const GROW_FILE_SYSTEM: u64 = 1 << 59;
 const EMPTY: &str = "_empty";
 
 fn wrong(notes: &mut Notes, medium: &Medium, error: GptError) {
@@ -117,13 +116,11 @@ pub fn partitions(subject: &Subject, notes: &mut Notes) {
             );
             continue;
         };
-        let attributes = entry.attributes & !NO_AUTO;
-        let expected = if role.is_sealed() { READ_ONLY } else { 0 };
-        if attributes != expected || entry.attributes & NO_BLOCK_IO != 0 {
+        if !fits(role, entry.attributes) {
             notes.fail(
                 place.clone(),
                 format!(
-                    "`{}` has the attributes {:#x}; a partition of type {} has {expected:#x}",
+                    "`{}` has the attributes {:#x}, which a partition of type {} does not have",
                     entry.label,
                     entry.attributes,
                     role.name()
@@ -165,6 +162,15 @@ pub fn partitions(subject: &Subject, notes: &mut Notes) {
     }
     let names: Vec<_> = roles.iter().map(|role| role.name()).collect();
     notes.held(names.join(", "));
+}
+
+/// Whether a partition of `role` may have these attributes. Sealed ones are read-only, always.
+fn fits(role: Role, attributes: u64) -> bool {
+    let allowed = match role {
+        Role::Root => NO_AUTO | GROW_FILE_SYSTEM,
+        _ => NO_AUTO,
+    };
+    attributes & !allowed == if role.is_sealed() { READ_ONLY } else { 0 }
 }
 
 /// Check `empty-space`.
@@ -248,4 +254,28 @@ fn used(subject: &Subject, medium: &Medium, entry: &Entry) -> u64 {
         _ => whole,
     }
     .min(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_go_with_the_type() {
+        let table = [
+            (Role::Esp, 0, true),
+            (Role::Esp, 1, false),
+            (Role::Esp, 1 << 1, false),
+            (Role::Usr, 1 << 60, true),
+            (Role::Usr, 1 << 60 | 1 << 63, true),
+            (Role::Usr, 0, false),
+            (Role::UsrVerity, 1 << 60 | 1 << 59, false),
+            (Role::Root, 0, true),
+            (Role::Root, 1 << 59, true),
+            (Role::Root, 1 << 60, false),
+        ];
+        for (role, attributes, expected) in table {
+            assert_eq!(fits(role, attributes), expected, "{role:?} {attributes:#x}");
+        }
+    }
 }

@@ -244,7 +244,7 @@ fn what_should_not_be_on_the_disk_is_named() {
             |p| p.plan = |plan| plan.partitions[1].attributes = 0,
             &["partitions"],
             "partitions",
-            "`image_1` has the attributes 0x0; a partition of type usr has 0x1000000000000000",
+            "`image_1` has the attributes 0x0, which a partition of type usr does not have",
         ),
         (
             |p| p.plan = |plan| plan.partitions[2].label = "other_1".to_owned(),

@@ -2,9 +2,12 @@
 
 use std::fs;
 
+use uuid::Uuid;
+
 use super::fixture::{self, Parts};
 use super::{Options, Outcome, Report, Subject, failing, findings, verify};
-use crate::formats::authenticode::{append, prepare, scan};
+use crate::formats::authenticode::{append, digest, prepare, scan};
+use crate::formats::efi::SignatureDatabase;
 use crate::signing::{Algorithm, Certificate, NewKey, Signer as _, generate, self_signed};
 
 fn credential(name: &str) -> (NewKey, Certificate) {
@@ -44,15 +47,16 @@ fn signatures_are_held_against_certificates() {
     let image = fixture::build(move |parts: &mut Parts| {
         parts.sign = Box::new(move |program| sign(&program, &key, &signer));
     });
-    let report = |certificates: &[&Certificate], forbidden: &[&Certificate]| {
+    let nothing = SignatureDatabase::default();
+    let report = |certificates: &[&Certificate], forbidden: &SignatureDatabase| {
         let options = Options {
             certificates: certificates.iter().map(|one| (*one).clone()).collect(),
-            forbidden: forbidden.iter().map(|one| (*one).clone()).collect(),
+            forbidden: forbidden.clone(),
         };
         verify(&Subject::open(&image.directory(), &options).unwrap())
     };
 
-    let good = report(&[&other, &db], &[]);
+    let good = report(&[&other, &db], &nothing);
     assert_eq!(
         (failing(&good), outcome(&good)),
         (vec![], Outcome::Holds),
@@ -64,7 +68,7 @@ fn signatures_are_held_against_certificates() {
     );
 
     // Nobody is named to believe in: that is said.
-    let open = report(&[], &[]);
+    let open = report(&[], &nothing);
     assert_eq!((failing(&open), outcome(&open)), (vec![], Outcome::NotChecked));
     assert!(
         open.to_string()
@@ -72,7 +76,7 @@ fn signatures_are_held_against_certificates() {
         "{open}"
     );
 
-    let foreign = report(&[&other], &[]);
+    let foreign = report(&[&other], &nothing);
     assert_eq!(failing(&foreign), ["signatures"], "{foreign}");
     let text = findings(&foreign, "signatures");
     assert_eq!(
@@ -82,15 +86,26 @@ fn signatures_are_held_against_certificates() {
         "{text}"
     );
 
-    let forbidden = report(&[&db], &[&db]);
-    let text = findings(&forbidden, "signatures");
-    assert!(text.contains("dbx forbids the certificate"), "{text}");
+    let mut dbx = SignatureDatabase::default();
+    dbx.add_certificate(Uuid::nil(), db.der());
+    let text = findings(&report(&[&db], &dbx), "signatures");
+    assert_eq!(text.matches("dbx forbids the certificate").count(), 2, "{text}");
+
+    let uki = fs::read(image.file("efi")).unwrap();
+    let mut dbx = SignatureDatabase::default();
+    dbx.add_image(Uuid::nil(), digest(&uki, uki.len() as u64).unwrap());
+    let text = findings(&report(&[&db], &dbx), "signatures");
+    assert!(
+        text.contains("dbx forbids this image by its digest [image_1.raw, partition 1, EFI/Linux/"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 1, "{text}");
 
     // A changed byte, with and without a certificate.
     let initrd = image.find("raw", &fixture::marker()[100..164]);
     image.flip("raw", initrd);
     for certificates in [&[&db][..], &[]] {
-        let changed = report(certificates, &[]);
+        let changed = report(certificates, &nothing);
         assert!(failing(&changed).contains(&"signatures"), "{changed}");
         let text = findings(&changed, "signatures");
         assert!(
@@ -106,7 +121,7 @@ fn an_unsigned_program_is_refused_where_a_certificate_is_given() {
     let image = fixture::build(|_| {});
     let options = Options {
         certificates: vec![db],
-        forbidden: Vec::new(),
+        ..Options::default()
     };
     let report = verify(&Subject::open(&image.directory(), &options).unwrap());
     assert_eq!(failing(&report), ["signatures"]);
