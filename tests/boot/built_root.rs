@@ -14,7 +14,7 @@ const QUESTIONS: &[(&str, &str)] = &[
     ("volume", "cryptsetup status root"),
     ("mount", "findmnt -no SOURCE,FSTYPE /"),
     ("size of /", "findmnt -bno SIZE /"),
-    ("partition", "lsblk -bno SIZE /dev/vda6"),
+    ("partition", "lsblk -bdno SIZE /dev/vda6"),
     ("failed", "systemctl --failed --plain --no-legend"),
     (
         "errors",
@@ -84,7 +84,7 @@ fn well(answers: &Answers, boot: u32) {
     assert_eq!(answers.get("failed"), "", "boot {boot}");
     assert_eq!(answers.get("errors"), "", "boot {boot}");
     let volume = answers.get("volume");
-    for part in ["LUKS2", "aes-xts-plain64", "512 [bits]"] {
+    for part in ["LUKS2", "aes-xts-plain64", "512 bits"] {
         assert!(volume.contains(part), "{volume}");
     }
     let mount: Vec<&str> = answers.get("mount").split_whitespace().collect();
