@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod built_root;
 mod buses;
 mod damage;
 mod first_boot;

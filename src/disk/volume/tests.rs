@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::{EncryptedVolume, FILE_SYSTEM_SIZE};
 use crate::disk::{Arch, Contents, DiskPlan, DiskSpec, Role, Slots, Usr, sparse, write_raw};
 use crate::formats::ext4::{self, Inode, Kind};
-use crate::formats::luks2::Kdf;
+use crate::formats::luks2::{self, Kdf};
 use crate::formats::testing::{noise, output, run, tool};
 use crate::formats::verity::Algorithm;
 use crate::testing::skip;
@@ -246,6 +246,55 @@ fn it_decrypts_elsewhere_to_the_file_system_and_no_other_block_was_written() {
     assert!((2 * MIB..4 * MIB).contains(&used), "{used}");
     let on_disk = fs::metadata(made.path("disk")).unwrap().blocks() * 512;
     assert!(on_disk < used + MIB, "{on_disk} for {used}");
+}
+
+/// What the manual says of giving a disk a key of its own: the volume key changes, and the file system stays.
+#[test]
+#[ignore = "writes a quarter of a GiB"]
+fn a_disk_gets_a_volume_key_of_its_own_by_encrypting_the_file_system_alone() {
+    if !tool("cryptsetup") {
+        return;
+    }
+    let made = made();
+    let (root, key) = (made.text("root"), format!("--key-file={}", made.text("key")));
+    let volume_key = |name: &str| {
+        let to = format!("--volume-key-file={}", made.text(name));
+        run(
+            "cryptsetup",
+            ["luksDump", "--batch-mode", "--dump-volume-key", &key, &to, &root],
+        );
+        fs::read(made.path(name)).unwrap()
+    };
+    let before = volume_key("before");
+    let size = format!("--device-size={FILE_SYSTEM_SIZE}B");
+    let change = [
+        "reencrypt",
+        "--batch-mode",
+        "--force-offline-reencrypt",
+        &key,
+        &size,
+        &root,
+    ];
+    run("cryptsetup", change);
+    assert_ne!(volume_key("after"), before);
+    made.plain();
+    let partition = File::open(made.path("root")).unwrap();
+    let size = partition.metadata().unwrap().len();
+    let header = luks2::Header::read(&partition, size).unwrap();
+    let key = header
+        .unlock(&partition, SECRET, &luks2::Limits::default())
+        .unwrap()
+        .key;
+    let volume = header.open(&partition, &key, &luks2::Limits::default()).unwrap();
+    let mut found = vec![0; FILE_SYSTEM_SIZE as usize];
+    crate::formats::at::ReadAt::read_exact_at(&volume, &mut found, 0).unwrap();
+    let plain = fs::read(made.path("plain")).unwrap();
+    for (number, (found, plain)) in found.chunks(4096).zip(plain.chunks(4096)).enumerate() {
+        assert!(
+            found == plain || plain.iter().all(|&byte| byte == 0),
+            "block {number}"
+        );
+    }
 }
 
 #[test]
