@@ -12,6 +12,7 @@ mod pcrs;
 mod root;
 mod scriptlets;
 mod set;
+mod signing;
 mod system;
 mod uki;
 mod workspace;
@@ -41,6 +42,7 @@ use crate::tree::seal;
 use boot::Boot;
 use kernel::Kernel;
 use scriptlets::Scriptlets;
+use signing::Keys;
 use uki::KernelImage;
 use workspace::Workspace;
 
@@ -100,6 +102,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     outputs::check_plan(plan)?;
     let policy_key = uki::policy_key(plan, progress)?;
     let store = Store::open(&request.store)?;
+    let keys = Keys::open(plan, progress)?;
     let workspace = Workspace::new(&request.out, &plan.image.stem(), &request.unfinished)?;
 
     let secret = built_root::secret(plan, &workspace, progress)?;
@@ -187,7 +190,8 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
             )
         },
     )?;
-    let boot = Boot::collect(plan, tree)?;
+    let mut boot = Boot::collect(plan, tree)?;
+    let mut signatures = Vec::from_iter(boot.sign(&keys)?);
     boot.check_esp(plan, &kernel, &initrd)?;
     let sealed = progress.stage(
         "seal /usr",
@@ -200,8 +204,10 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
             )
         },
     )?;
-    let cmdline = kernel::command_line(plan, &hex(&sealed.root_hash));
-    let uki = progress.stage(
+    let sealing = keys.sign_root_hash(&sealed.root_hash)?;
+    let message = sealing.as_ref().map(|signature| signature.message.as_slice());
+    let cmdline = kernel::command_line(plan, &hex(&sealed.root_hash), message)?;
+    let mut uki = progress.stage(
         "write the UKI",
         || {
             KernelImage::write(
@@ -216,8 +222,10 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         },
         |uki| format!("{} MiB", uki.size >> 20),
     )?;
+    signatures.extend(uki.sign(&keys)?);
+    signatures.extend(sealing.iter().map(|signature| signature.manifest.clone()));
 
-    let addons = addons::write(plan, &kernel, &boot, &workspace)?;
+    let addons = addons::write(plan, &kernel, &boot, &keys, &mut signatures, &workspace)?;
     let (commit, disks) = join(
         || {
             progress.stage(
@@ -237,19 +245,30 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
                 "write disks",
                 || {
                     let secret = secret.as_ref().map(|secret| secret.as_slice());
-                    outputs::write_disks(plan, tree, &boot, &uki, &addons, &sealed, secret, &workspace)
+                    outputs::write_disks(
+                        plan,
+                        tree,
+                        &boot,
+                        &uki,
+                        &addons,
+                        &sealed,
+                        sealing.as_ref(),
+                        secret,
+                        &workspace,
+                    )
                 },
                 |_| format!("disk {} GiB", plan.disk.size.0 >> 30),
             )
         },
     );
     let (commit, disks) = (commit?, disks?);
+    signatures.extend(keys.sign_commit(&workspace.path("repo"), &commit.checksum)?);
     progress.stage(
         "write the manifest",
         || {
             outputs::write_manifest(
                 plan, &set, &made, &trust, &open, &kernel, &initrd, &cmdline, &boot, &uki, &addons, &commit,
-                &sealed, &disks, &workspace,
+                &sealed, &disks, signatures, &workspace,
             )
         },
         |()| String::new(),
@@ -354,7 +373,7 @@ fn seal_usr(plan: &Plan, tree: &Tree, workspace: &Workspace) -> Result<SealedUsr
 
     let salt = Digest::of(&[b"hullwright verity salt\0".as_slice(), &seed].concat());
     let params = verity::Params {
-        algorithm: verity::Algorithm::Sha256,
+        algorithm: outputs::algorithm(plan),
         salt: salt.0.to_vec(),
         uuid: derive_uuid("verity", &seed),
     };

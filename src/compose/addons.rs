@@ -5,11 +5,13 @@ use std::fs;
 use super::ComposeError;
 use super::boot::Boot;
 use super::kernel::Kernel;
+use super::signing::Keys;
 use super::workspace::{Workspace, output};
 use crate::definition::names::KernelArgument;
 use crate::definition::plan::{AddonPlace, Plan};
 use crate::definition::uki::UkiAddon;
 use crate::formats::uki_addon;
+use crate::report::ManifestSignature;
 
 /// An add-on as it lies in the output directory.
 pub struct Addon {
@@ -32,11 +34,13 @@ fn esp_path(plan: &Plan, name: &str, place: AddonPlace) -> Option<String> {
     }
 }
 
-/// Writes the add-ons of the definition, in its order.
+/// Writes the add-ons of the definition, signed where there are keys, in its order.
 pub fn write(
     plan: &Plan,
     kernel: &Kernel,
     boot: &Boot,
+    keys: &Keys,
+    signatures: &mut Vec<ManifestSignature>,
     workspace: &Workspace,
 ) -> Result<Vec<Addon>, ComposeError> {
     let write = |addon: &UkiAddon| {
@@ -48,7 +52,10 @@ pub fn write(
             uname: addon.bound.then_some(kernel.release.as_str()),
         };
         let file = format!("{}.{}.addon.efi", plan.image.stem(), addon.name);
-        made.write(&workspace.create(&file)?)?;
+        let out = workspace.create(&file)?;
+        made.write(&out)?;
+        let (_, signature) = keys.sign_addon(addon, &file, &out, workspace.size(&out)?)?;
+        signatures.extend(signature);
         let path = workspace.path(&file);
         let bytes = fs::read(&path).map_err(|source| output(&path, source))?;
         Ok(Addon {

@@ -3,11 +3,13 @@
 use super::ComposeError;
 use super::addons::Addon;
 use super::kernel::Kernel;
+use super::signing::Keys;
 use crate::definition::plan::{Arch, Plan};
 use crate::disk;
 use crate::formats::at::Content;
 use crate::initrd::Initrd;
 use crate::measure::{self, Chain};
+use crate::report::ManifestSignature;
 use crate::tree::Tree;
 use crate::tree::path::TreePath;
 
@@ -52,6 +54,14 @@ impl Boot {
             loader: file(tree, &loader, "the boot loader", package)?,
             loader_path,
         })
+    }
+
+    /// Signs the boot loader.
+    pub fn sign(&mut self, keys: &Keys) -> Result<Option<ManifestSignature>, ComposeError> {
+        let loader = std::mem::take(&mut self.loader);
+        let (loader, signature) = keys.sign_loader(self.loader_path, loader)?;
+        self.loader = loader;
+        Ok(signature)
     }
 
     /// Where the UKI lies on the ESP: with three tries, which the boot loader counts and

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::disk::DiskError;
 use crate::disk::repart::RepartError;
+use crate::formats::authenticode::{AuthenticodeError, TrustFault};
 use crate::formats::kconfig;
 use crate::formats::uki::UkiError;
 use crate::formats::verity::VerityError;
@@ -14,7 +15,7 @@ use crate::rpmset::closure::{ClosureError, NotClosed};
 use crate::rpmset::signature::SignatureError;
 use crate::rpmset::{SetError, rpmdb};
 use crate::scriptlet::ScriptletError;
-use crate::signing::SigningError;
+use crate::signing::{Algorithm, SigningError};
 use crate::store::StoreError;
 use crate::tree::TreeError;
 use crate::tree::caches::CacheError;
@@ -196,15 +197,48 @@ pub enum ComposeError {
     #[diagnostic(transparent)]
     RpmVerify(#[from] VerifyError),
     #[error(transparent)]
-    #[diagnostic(transparent)]
-    Signing(#[from] SigningError),
-    #[error(transparent)]
     Repart(#[from] RepartError),
     #[error(transparent)]
     Tree(#[from] TreeError),
     #[error(transparent)]
     #[diagnostic(transparent)]
     Erofs(#[from] erofs::Error),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Signing(#[from] SigningError),
+    #[error("`{name}` cannot be signed")]
+    #[diagnostic(help("take the program from another package, or one that nobody has changed"))]
+    Program { name: String, source: AuthenticodeError },
+    #[error("firmware would refuse `{name}`, although it has just been signed: {source}")]
+    #[diagnostic(help("`secure-boot.dbx` or the certificate of `secure-boot.db` is not what it should be"))]
+    SelfCheck { name: String, source: Box<TrustFault> },
+    #[error(
+        "the debug add-on `{name}` would be signed with the key of `secure-boot.db`, and every machine would take it"
+    )]
+    #[diagnostic(help(
+        "sign it with a key of its own, whose certificate is in the `db` of test machines alone"
+    ))]
+    DebugKey { name: String },
+    #[error("`commit.key` is {found} ({key}); ostree's signatures are Ed25519")]
+    #[diagnostic(help("`openssl genpkey -algorithm ED25519` makes one; so does `hullwright keys init`"))]
+    CommitKey { key: String, found: Algorithm },
+    #[error(
+        "the command line has {length} characters, more than the {limit} that the kernel keeps: the signature of the root hash would be cut"
+    )]
+    #[diagnostic(help(
+        "sign with a shorter key (ECDSA, RSA with 2048 bits), or leave arguments out of `kernel.cmdline`"
+    ))]
+    LongCommandLine { length: usize, limit: usize },
+    #[error(
+        "`verity.signature` is \"kernel\", and the kernel `{kernel}` does not check it: {option} is not set"
+    )]
+    #[diagnostic(help("take a kernel that has it, or write verity.signature = \"partition\""))]
+    NoKernelSignatures { kernel: String, option: &'static str },
+    #[error(
+        "`verity.algorithm` is \"sha512\", which the kernel `{kernel}` has not built in: {option} is not `y`"
+    )]
+    #[diagnostic(help("write verity.algorithm = \"sha256\", or take a kernel that has it"))]
+    NoSha512 { kernel: String, option: &'static str },
     #[error("sealing /usr failed: {0}")]
     Verity(#[from] VerityError),
     #[error(transparent)]

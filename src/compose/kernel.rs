@@ -5,12 +5,26 @@ use std::fs;
 use super::ComposeError;
 use super::set::require;
 use super::system::provides;
-use crate::definition::plan::Plan;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::definition::plan::{Plan, VerityAlgorithm, VerityCorruption, VeritySignature};
 use crate::formats::kconfig;
 use crate::rpmset::{Package, RpmSet};
 use crate::tree::modules::ModuleSet;
 use crate::tree::path::TreePath;
 use crate::tree::{FileData, Tree, depmod};
+
+/// `COMMAND_LINE_SIZE` of x86 and arm64, less the NUL.
+const LONGEST_COMMAND_LINE: usize = 2047;
+/// What a kernel must have been built with to check root hashes against firmware's `db`.
+const SIGNATURE_OPTIONS: [&str; 2] = [
+    "CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG",
+    "CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG_PLATFORM_KEYRING",
+];
+
+/// The hash function that `verity.algorithm` may ask for; SHA-256 is in every kernel.
+const SHA512: &str = "CONFIG_CRYPTO_SHA512";
 
 /// The one kernel of an image.
 pub struct Kernel {
@@ -92,7 +106,9 @@ fn release(package: &Package) -> Option<String> {
 }
 
 fn check_config(plan: &Plan, tree: &Tree, directory: &TreePath) -> Result<(), ComposeError> {
-    if plan.kernel.require.is_empty() {
+    let signed = plan.verity.signature == VeritySignature::Kernel;
+    let sha512 = plan.verity.algorithm == VerityAlgorithm::Sha512;
+    if plan.kernel.require.is_empty() && !signed && !sha512 {
         return Ok(());
     }
     let path = directory.join_name(b"config");
@@ -106,6 +122,22 @@ fn check_config(plan: &Plan, tree: &Tree, directory: &TreePath) -> Result<(), Co
     let syntax = |file: String| move |source| ComposeError::KernelFragment { file, source };
     let config =
         kconfig::Config::parse(&String::from_utf8_lossy(&bytes)).map_err(syntax(path.to_string()))?;
+    if signed {
+        let lacks = |option: &&str| *config.get(option) != kconfig::Value::BuiltIn;
+        if let Some(option) = SIGNATURE_OPTIONS.into_iter().find(lacks) {
+            return Err(ComposeError::NoKernelSignatures {
+                kernel: directory.to_string(),
+                option,
+            });
+        }
+    }
+    // As a module it would have to be in the initrd, under a name that differs between kernels.
+    if sha512 && *config.get(SHA512) != kconfig::Value::BuiltIn {
+        return Err(ComposeError::NoSha512 {
+            kernel: directory.to_string(),
+            option: SHA512,
+        });
+    }
     let mut violations = Vec::new();
     for fragment in &plan.kernel.require {
         let name = fragment.to_string();
@@ -125,8 +157,29 @@ fn check_config(plan: &Plan, tree: &Tree, directory: &TreePath) -> Result<(), Co
 /// The command line that the UKI carries: what seals `/usr` first, then the definition's.
 ///
 /// The machine's identity is made at first boot, without questions on the console.
-pub fn command_line(plan: &Plan, root_hash: &str) -> String {
+///
+/// # Errors
+/// Where `signature`, of the root hash, makes it longer than the kernel takes.
+pub fn command_line(plan: &Plan, root_hash: &str, signature: Option<&[u8]>) -> Result<String, ComposeError> {
     let mut arguments = vec![format!("usrhash={root_hash}")];
+    let mut options = Vec::new();
+    match plan.verity.corruption {
+        VerityCorruption::Error => {}
+        VerityCorruption::Restart => options.push("restart-on-corruption".to_owned()),
+        VerityCorruption::Panic => options.push("panic-on-corruption".to_owned()),
+    }
+    let kernel = plan.verity.signature == VeritySignature::Kernel;
+    if let Some(signature) = signature.filter(|_| kernel) {
+        options.push(format!(
+            "root-hash-signature=base64:{}",
+            STANDARD.encode(signature)
+        ));
+        // Else the kernel checks a signature that is there, and takes a volume without one as well.
+        arguments.push("dm_verity.require_signatures=1".to_owned());
+    }
+    if !options.is_empty() {
+        arguments.push(format!("systemd.verity_usr_options={}", options.join(",")));
+    }
     let fixed = [
         "mount.usrfstype=erofs",
         "mount.usrflags=ro",
@@ -141,5 +194,13 @@ pub fn command_line(plan: &Plan, root_hash: &str) -> String {
             .iter()
             .map(|argument| argument.as_str().to_owned()),
     );
-    arguments.join(" ")
+    let line = arguments.join(" ");
+    let length = line.chars().count();
+    if length > LONGEST_COMMAND_LINE {
+        return Err(ComposeError::LongCommandLine {
+            length,
+            limit: LONGEST_COMMAND_LINE,
+        });
+    }
+    Ok(line)
 }

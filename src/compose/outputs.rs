@@ -8,11 +8,12 @@ use super::boot::Boot;
 use super::built_root;
 use super::kernel::Kernel;
 use super::pcrs;
+use super::signing::{RootHashSignature, has_partition};
 use super::system::{Made, root_entries};
 use super::uki::KernelImage;
 use super::workspace::{Workspace, output};
 use super::{ComposeError, SealedUsr, slot_size, wants_vhd};
-use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode, RpmDatabase};
+use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode, RpmDatabase, VerityAlgorithm};
 use crate::disk::{self, Contents, DiskDigests, DiskPlan, DiskSpec, Slots, Usr};
 use crate::formats::at::Content;
 use crate::formats::fat::FatFile;
@@ -21,7 +22,7 @@ use crate::initrd::Initrd;
 use crate::ostree::{self, Commit, CommitOptions, Value};
 use crate::report::{
     Manifest, ManifestCommit, ManifestDifference, ManifestKernel, ManifestOpen, ManifestOutput,
-    ManifestPackage, ManifestPartition, ManifestVolume, Progress, file_digest, write_sums,
+    ManifestPackage, ManifestPartition, ManifestSignature, ManifestVolume, Progress, file_digest, write_sums,
 };
 use crate::rpmset::RpmSet;
 use crate::rpmset::closure::Open;
@@ -40,9 +41,17 @@ pub fn check_plan(plan: &Plan) -> Result<(), ComposeError> {
     disk::check_disk(
         &spec,
         plan.disk.usr.map_or(disk::ALIGNMENT, |size| size.0),
-        Algorithm::Sha256,
+        algorithm(plan),
     )?;
     Ok(())
+}
+
+/// The hash function of `/usr`'s hash tree.
+pub fn algorithm(plan: &Plan) -> Algorithm {
+    match plan.verity.algorithm {
+        VerityAlgorithm::Sha256 => Algorithm::Sha256,
+        VerityAlgorithm::Sha512 => Algorithm::Sha512,
+    }
 }
 
 /// The disk that the definition describes, with slots of `slot` bytes.
@@ -62,6 +71,7 @@ pub fn disk_spec(plan: &Plan, slot: u64) -> DiskSpec {
         } else {
             Slots::A
         },
+        signed: has_partition(plan),
         min_root_size: plan.disk.root.minimum.0,
         root_in_image: built_root::is_wanted(plan),
     }
@@ -149,6 +159,7 @@ pub fn write_disks(
     uki: &KernelImage,
     addons: &[Addon],
     sealed: &SealedUsr,
+    signature: Option<&RootHashSignature>,
     secret: Option<&[u8]>,
     workspace: &Workspace,
 ) -> Result<Disks, ComposeError> {
@@ -168,7 +179,7 @@ pub fn write_disks(
     let usr = Usr {
         size: sealed.size,
         verity_size: sealed.verity_size,
-        algorithm: Algorithm::Sha256,
+        algorithm: algorithm(plan),
         root_hash: &sealed.root_hash,
     };
     let seed = [stem.as_bytes(), b"\0", &sealed.root_hash].concat();
@@ -186,6 +197,7 @@ pub fn write_disks(
         usr: &sealed.erofs,
         verity: &sealed.verity,
         root: root.as_ref(),
+        signature: signature.map(|signature| signature.partition.as_slice()),
         time,
     };
     let data = sealed.size + sealed.verity_size + sizes.iter().map(|(_, size)| size).sum::<u64>();
@@ -227,6 +239,7 @@ pub fn write_manifest(
     commit: &Commit,
     sealed: &SealedUsr,
     disks: &Disks,
+    signatures: Vec<ManifestSignature>,
     workspace: &Workspace,
 ) -> Result<(), ComposeError> {
     let failed = |source| output(workspace.directory(), source);
@@ -280,6 +293,7 @@ pub fn write_manifest(
         usr_root_hash: hex(&sealed.root_hash),
         pcrs: pcrs::describe(boot, uki, addons)?,
         rpm_verify: rpm_verify(plan, set, made)?,
+        signatures,
 
         usr_salt: sealed.salt.to_string(),
         partitions: partitions

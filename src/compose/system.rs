@@ -9,7 +9,6 @@ use crate::definition::plan::{self, ImaSignatures, PathAction, Plan, RpmDatabase
 use crate::disk::repart::{self, RootEntry, RootFormat};
 use crate::disk::{self, Role};
 use crate::formats::rpm::tag;
-use crate::formats::verity::Algorithm;
 use crate::rpmset::{Contents, Filter, Package, RpmSet, States, rpmdb};
 use crate::scriptlet::Done;
 use crate::tree::identity::sysusers;
@@ -294,7 +293,7 @@ pub fn finish(plan: &Plan, tree: &mut Tree, newest: i64) -> Result<selinux::Repo
     let slot = slot_size(plan, tree);
     let spec = super::outputs::disk_spec(plan, slot);
     let mut partitions = Vec::new();
-    for partition in disk::repart_partitions(&spec, slot, Algorithm::Sha256) {
+    for partition in disk::repart_partitions(&spec, slot, super::outputs::algorithm(plan)) {
         partitions.push(repart::Partition {
             kind: partition.role.name().to_owned(),
             label: partition.label,

@@ -5,6 +5,7 @@ use std::fs::File;
 use super::ComposeError;
 use super::boot::Boot;
 use super::kernel::Kernel;
+use super::signing::Keys;
 use super::workspace::Workspace;
 use crate::definition::measured_boot::{MeasuredBoot, PcrPublic};
 use crate::definition::names::KernelArgument;
@@ -17,7 +18,7 @@ use crate::formats::pcr::{Bank, Value};
 use crate::formats::uki::{DEFAULT_SBAT, Profile, Uki};
 use crate::initrd::Initrd;
 use crate::measure::{PolicyKey, PublicSource};
-use crate::report::Progress;
+use crate::report::{ManifestSignature, Progress};
 use crate::signing::KeySource;
 
 /// The banks whose values are told in any case: what verifiers ask for.
@@ -121,6 +122,15 @@ impl KernelImage {
             size,
             digests,
         })
+    }
+}
+
+impl KernelImage {
+    /// Signs it, last of all that is written into it.
+    pub fn sign(&mut self, keys: &Keys) -> Result<Option<ManifestSignature>, ComposeError> {
+        let (size, signature) = keys.sign_program(&self.name, &self.file, self.size)?;
+        self.size = size;
+        Ok(signature)
     }
 }
 

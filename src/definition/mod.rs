@@ -14,6 +14,7 @@ pub mod plan;
 mod raw;
 mod reader;
 mod schema;
+pub mod sealing;
 mod source;
 #[cfg(test)]
 mod tests;

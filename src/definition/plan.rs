@@ -9,6 +9,7 @@ use super::measured_boot::MeasuredBoot;
 use super::names::{
     Account, Identifier, ImageVersion, KernelArgument, OstreeRef, PolicyName, Reason, UnitName,
 };
+use super::sealing::{CommitSigning, SecureBoot, Verity};
 use super::uki::Uki;
 use super::values::{ByteSize, FileMode, Released, SourcePath};
 use crate::path::TreePath;
@@ -29,6 +30,13 @@ pub struct Plan {
     pub measured_boot: Option<MeasuredBoot>,
     #[serde(skip_serializing_if = "Uki::is_empty")]
     pub uki: Uki,
+    /// `None`: UKI and boot loader come out unsigned, which is said at every build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secure_boot: Option<SecureBoot>,
+    pub verity: Verity,
+    /// `None`: the commit is not signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<CommitSigning>,
     pub outputs: Outputs,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<PathRule>,
@@ -485,6 +493,29 @@ choices! {
         Argon2id = "argon2id",
         /// Fast: for keys of full entropy only.
         Pbkdf2 = "pbkdf2",
+    }
+}
+choices! {
+    /// The hash function of `/usr`'s hash tree.
+    VerityAlgorithm { Sha256 = "sha256", Sha512 = "sha512" }
+}
+choices! {
+    /// What the kernel does when a block of `/usr` is not as sealed.
+    VerityCorruption {
+        /// Reading it fails.
+        Error = "error",
+        Restart = "restart",
+        Panic = "panic",
+    }
+}
+choices! {
+    /// Where the signature of the root hash goes.
+    VeritySignature {
+        None = "none",
+        /// Into a partition beside the hash tree, for programs that look at images from outside.
+        Partition = "partition",
+        /// There, and onto the command line: the kernel refuses a `/usr` without it.
+        Kernel = "kernel",
     }
 }
 choices! {

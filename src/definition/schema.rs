@@ -11,6 +11,7 @@ use super::plan::{
 };
 use super::raw::{Kind, Table};
 use super::reader::{Context, Section};
+use super::sealing;
 use super::source::{Found, ids_beside};
 use super::typed::{Present, PresentDirectory};
 use super::uki;
@@ -29,6 +30,9 @@ pub(super) fn read(context: &Context<'_>, table: &Table) -> Option<Plan> {
     let encryption = encryption(&top.section("encryption"));
     let measured_boot = measured_boot::read(&top.section("measured-boot"));
     let uki = uki::read(&top.section("uki"));
+    let secure_boot = sealing::secure_boot(&top.section("secure-boot"));
+    let verity = sealing::verity(&top.section("verity"));
+    let commit = sealing::commit(&top.section("commit"));
     let outputs = outputs(&top.section("outputs"));
     let paths = top.entries("paths").iter().filter_map(path_rule).collect();
     let directories = top.entries("directories").iter().filter_map(directory).collect();
@@ -44,6 +48,9 @@ pub(super) fn read(context: &Context<'_>, table: &Table) -> Option<Plan> {
         encryption,
         measured_boot,
         uki,
+        secure_boot,
+        verity,
+        commit,
         outputs,
         paths,
         directories,

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::plan::{
     AddonKind, AddonPlace, Arch, DiskFormat, EncryptionMode, ErofsCodec, EtcMode, ImaSignatures, InitrdCodec,
     KeyDerivation, Layout, PathAction, PcrBank, RepoMode, RootFormat, RpmDatabase, ScriptletAction,
+    VerityAlgorithm, VerityCorruption, VeritySignature,
 };
 use super::raw::{Kind, Value};
 use super::reader::{Context, listed, nearest};
@@ -134,6 +135,9 @@ chosen!(
     RootFormat,
     RpmDatabase,
     ScriptletAction,
+    VerityAlgorithm,
+    VerityCorruption,
+    VeritySignature,
 );
 
 impl FromValue for SourcePath {

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use super::tree_digest::TreeDigest;
 use super::volume::EncryptedVolume;
 use super::{DiskError, DiskPlan, Role, sparse, table};
-use crate::formats::at::Window;
+use crate::formats::at::{self, Window};
 use crate::formats::fat::{self, FatFile};
 use crate::formats::qcow2;
 use crate::formats::vhd::{FOOTER_SIZE, Footer};
@@ -22,6 +22,8 @@ pub struct Contents<'a> {
     pub verity: &'a File,
     /// What the root partition holds, where the plan has one.
     pub root: Option<&'a EncryptedVolume<'a>>,
+    /// What the signature partition holds, where the plan has one.
+    pub signature: Option<&'a [u8]>,
     /// Time of the ESP's files and the VHD: seconds since the Unix epoch.
     pub time: i64,
 }
@@ -80,6 +82,12 @@ pub fn write_raw(plan: &DiskPlan, contents: &Contents<'_>, raw: &File) -> Result
             time: contents.time,
         };
         fat::write(&Window::new(raw, esp.offset, esp.size), params, contents.esp)?;
+    }
+    if let (Some(partition), Some(signature)) = (plan.partition(Role::UsrVeritySig), contents.signature) {
+        at::WriteAt::write_all_at(&Window::new(raw, partition.offset, partition.size), signature, 0)
+            .map_err(DiskError::io(
+                "writing the signature partition into the disk image",
+            ))?;
     }
     for (role, _, file, size) in sources {
         if let Some(partition) = plan.partition(role) {
@@ -218,6 +226,7 @@ mod tests {
             esp_size: 64 * MIB,
             slot_size: None,
             slots,
+            signed: false,
             min_root_size: 64 * MIB,
             root_in_image: false,
         };
@@ -245,6 +254,7 @@ mod tests {
             verity: &verity,
             root: None,
             time: TIME,
+            signature: None,
         };
         let raw = create(&dir.path().join("disk.raw"));
         write_raw(&plan, &contents, &raw).unwrap();
@@ -407,6 +417,7 @@ mod tests {
             verity: &open("verity"),
             root: None,
             time: TIME,
+            signature: None,
         };
         let error = write_raw(&made.plan, &contents, &create(&made.path("new"))).unwrap_err();
         assert_eq!(

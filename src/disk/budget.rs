@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
 
-use super::layout::{DiskSpec, hash_partition_size};
+use super::layout::{DiskSpec, SIGNATURE_SIZE, hash_partition_size};
 use super::{ALIGNMENT, DiskError};
 use crate::formats::fat::{self, FatError};
 use crate::formats::verity::Algorithm;
@@ -42,6 +42,7 @@ pub fn check_disk(spec: &DiskSpec, slot_size: u64, algorithm: Algorithm) -> Resu
     } else {
         0
     };
+    let signatures = if spec.signed { 2 * SIGNATURE_SIZE } else { 0 };
     // One MiB before the first partition for the table, one behind the last for its copy.
     let needed = [
         slot_size,
@@ -50,6 +51,7 @@ pub fn check_disk(spec: &DiskSpec, slot_size: u64, algorithm: Algorithm) -> Resu
         hashes,
         spec.min_root_size,
         spec.esp_size,
+        signatures,
     ]
     .iter()
     .fold(2 * ALIGNMENT, |sum, &size| sum.saturating_add(size));

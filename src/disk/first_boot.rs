@@ -1,6 +1,6 @@
 //! What systemd-repart must be told, so that first boot completes the same layout.
 
-use super::layout::{DiskSpec, hash_partition_size};
+use super::layout::{DiskSpec, SIGNATURE_SIZE, hash_partition_size};
 use super::{Role, Slot};
 use crate::formats::verity::Algorithm;
 
@@ -35,7 +35,7 @@ pub fn repart_partitions(spec: &DiskSpec, slot_size: u64, algorithm: Algorithm) 
         read_only: role.is_sealed(),
     };
     let own = spec.label();
-    vec![
+    let mut partitions = vec![
         fixed("10-esp", Role::Esp, None, "esp", spec.esp_size),
         fixed("20-usr-a", Role::Usr, Some(Slot::A), &own, slot_size),
         fixed("21-usr-verity-a", Role::UsrVerity, Some(Slot::A), &own, hash_size),
@@ -51,7 +51,14 @@ pub fn repart_partitions(spec: &DiskSpec, slot_size: u64, algorithm: Algorithm) 
             max_size: None,
             ..fixed("50-root", Role::Root, None, "root", spec.min_root_size)
         },
-    ]
+    ];
+    if spec.signed {
+        let signature =
+            |stem, slot, label| fixed(stem, Role::UsrVeritySig, Some(slot), label, SIGNATURE_SIZE);
+        partitions.insert(3, signature("22-usr-verity-sig-a", Slot::A, own.as_str()));
+        partitions.insert(6, signature("32-usr-verity-sig-b", Slot::B, "_empty"));
+    }
+    partitions
 }
 
 #[cfg(test)]
@@ -112,6 +119,7 @@ mod tests {
                 esp_size: 64 * MIB,
                 slot_size: Some(10 * MIB),
                 slots,
+                signed: false,
                 min_root_size: 64 * MIB,
                 root_in_image: false,
             };
@@ -129,6 +137,7 @@ mod tests {
                 verity: &create("verity", &[2; 4096]),
                 root: None,
                 time: 1_700_000_000,
+                signature: None,
             };
             let raw = create("disk", b"");
             write_raw(&plan, &contents, &raw).unwrap();

@@ -21,6 +21,8 @@ pub enum Role {
     Esp,
     Usr,
     UsrVerity,
+    /// The signature of the hash tree's root hash.
+    UsrVeritySig,
     Root,
 }
 
@@ -33,6 +35,8 @@ impl Role {
             (Self::Usr, Arch::Aarch64) => uuid!("b0e01050-ee5f-4390-949a-9101b17104e9"),
             (Self::UsrVerity, Arch::X86_64) => uuid!("77ff5f63-e7b6-4633-acf4-1565b864c0e6"),
             (Self::UsrVerity, Arch::Aarch64) => uuid!("6e11a4e7-fbca-4ded-b9e9-e1a512bb664e"),
+            (Self::UsrVeritySig, Arch::X86_64) => uuid!("e7bb33fb-06cf-4e81-8273-e543b413e2e2"),
+            (Self::UsrVeritySig, Arch::Aarch64) => uuid!("c23ce4ff-44bd-4b00-b2d4-b41b3419e02a"),
             (Self::Root, Arch::X86_64) => uuid!("4f68bce3-e8cd-4db1-96e7-fbcaf984b709"),
             (Self::Root, Arch::Aarch64) => uuid!("b921b045-1df0-41c3-af44-4c6f280d3fae"),
         }
@@ -40,7 +44,7 @@ impl Role {
 
     /// Whether verity covers it, so that nothing may ever write to it.
     pub fn is_sealed(self) -> bool {
-        matches!(self, Self::Usr | Self::UsrVerity)
+        matches!(self, Self::Usr | Self::UsrVerity | Self::UsrVeritySig)
     }
 
     /// The type's name in `repart.d` on a machine of the image's own architecture.
@@ -49,6 +53,7 @@ impl Role {
             Self::Esp => "esp",
             Self::Usr => "usr",
             Self::UsrVerity => "usr-verity",
+            Self::UsrVeritySig => "usr-verity-sig",
             Self::Root => "root",
         }
     }

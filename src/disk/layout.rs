@@ -9,6 +9,8 @@ use crate::formats::verity::{Algorithm, hash_device_size};
 
 /// GPT's name field, in UTF-16 units.
 const LONGEST_LABEL: usize = 36;
+/// Bytes of a signature partition: more than any signature takes, and systemd reads 4 MiB at most.
+pub(super) const SIGNATURE_SIZE: u64 = ALIGNMENT;
 /// Label of a slot without content, which systemd's tools look for.
 const EMPTY: &str = "_empty";
 /// Discoverable Partitions Specification: the partition is not to be written.
@@ -28,6 +30,8 @@ pub struct DiskSpec {
     /// Bytes of a slot for `/usr`; by default, half as much again as the content.
     pub slot_size: Option<u64>,
     pub slots: Slots,
+    /// Whether each slot has a partition for the signature of its root hash.
+    pub signed: bool,
     /// Bytes that must be left for the root partition.
     pub min_root_size: u64,
     /// Whether the root partition stands in the image, at its end; then both slots do, since nothing could be made
@@ -155,15 +159,19 @@ impl DiskPlan {
         };
         let empty = |role: Role| derive_uuid(&format!("{} B", role.name()), seed);
         partitions.add(Role::Esp, None, "esp", derive_uuid("esp", seed), spec.esp_size);
-        let slot_a = [
+        let mut slot_a = vec![
             (Role::Usr, Uuid::from_bytes(*head), slot_size),
             (Role::UsrVerity, Uuid::from_bytes(*tail), hash_size),
         ];
-        for (role, uuid, size) in slot_a {
+        if spec.signed {
+            let uuid = derive_uuid(Role::UsrVeritySig.name(), seed);
+            slot_a.push((Role::UsrVeritySig, uuid, SIGNATURE_SIZE));
+        }
+        for &(role, uuid, size) in &slot_a {
             partitions.add(role, Some(Slot::A), &label, uuid, size);
         }
         if spec.slots == Slots::AAndB || spec.root_in_image {
-            for (role, _, size) in slot_a {
+            for &(role, _, size) in &slot_a {
                 partitions.add(role, Some(Slot::B), EMPTY, empty(role), size);
             }
         }
@@ -240,6 +248,7 @@ mod tests {
             esp_size: 512 * MIB,
             slot_size: Some(1024 * MIB),
             slots: Slots::AAndB,
+            signed: false,
             min_root_size: 1024 * MIB,
             root_in_image: false,
         }
@@ -328,6 +337,52 @@ mod tests {
             (root.min_size, root.max_size, root.read_only),
             (1024 * MIB, None, false)
         );
+    }
+
+    #[test]
+    fn each_slot_has_a_partition_for_its_signature() {
+        let hash = [7; 32];
+        let spec = DiskSpec {
+            signed: true,
+            size: 3606 * MIB,
+            ..spec()
+        };
+        let plan = DiskPlan::new(&spec, usr(100 * MIB, &hash), b"seed").unwrap();
+        let rows: Vec<_> = plan
+            .partitions
+            .iter()
+            .map(|p| (p.role, p.slot, p.size / MIB, p.attributes))
+            .collect();
+        let slot = |slot| {
+            let sizes = [(Role::Usr, 1024), (Role::UsrVerity, 9), (Role::UsrVeritySig, 1)];
+            sizes.map(|(role, size)| (role, Some(slot), size, READ_ONLY))
+        };
+        let esp = (Role::Esp, None, 512, 0);
+        assert_eq!(
+            rows,
+            [vec![esp], slot(Slot::A).into(), slot(Slot::B).into()].concat()
+        );
+        let repart = repart_partitions(&spec, plan.slot_size, Algorithm::Sha256);
+        assert!(repart.is_sorted_by(|a, b| a.file_stem < b.file_stem));
+        assert_eq!(repart.len(), 8);
+        for (definition, partition) in repart.iter().zip(&plan.partitions) {
+            let found = (
+                definition.role,
+                definition.slot,
+                &definition.label,
+                definition.min_size,
+            );
+            assert_eq!(
+                found,
+                (partition.role, partition.slot, &partition.label, partition.size)
+            );
+            assert!(definition.read_only == (partition.attributes == READ_ONLY));
+        }
+        let small = DiskSpec {
+            size: 3605 * MIB,
+            ..spec
+        };
+        assert!(DiskPlan::new(&small, usr(MIB, &hash), b"").is_err());
     }
 
     #[test]

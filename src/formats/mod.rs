@@ -8,6 +8,7 @@ pub mod bzimage;
 pub mod catalog;
 pub mod cms;
 pub mod cpio;
+pub mod ddi_signature;
 mod der;
 pub mod efi;
 pub mod elf;

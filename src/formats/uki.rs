@@ -166,12 +166,25 @@ fn merge_sbat(parts: &[(&'static str, Option<Vec<u8>>)]) -> Result<Vec<u8>, UkiE
             if line.contains('\0') {
                 return Err(wrong("holds a NUL between its lines"));
             }
+            // What cannot be read is revoked by nobody: shim refuses such programs.
+            if generation(line).is_none() {
+                return Err(wrong("has a line that is no `component,generation,…`"));
+            }
             merged.push('\n');
             merged.push_str(line);
         }
     }
     merged.push_str("\n\0");
     Ok(merged.into_bytes())
+}
+
+/// The generation that an SBAT line gives its component: a number from 1 on.
+fn generation(line: &str) -> Option<u32> {
+    let mut fields = line.split(',');
+    let component = fields.next()?;
+    let generation = fields.next()?;
+    let digits = !component.is_empty() && generation.bytes().all(|byte| byte.is_ascii_digit());
+    generation.parse().ok().filter(|&number| digits && number > 0)
 }
 
 #[cfg(test)]
@@ -334,6 +347,21 @@ mod tests {
             parts.write(&path).unwrap_err().to_string(),
             "the SBAT data of the stub does not begin with a line `sbat,…`"
         );
+        for line in [
+            "systemd",
+            "systemd,",
+            "systemd,0,x",
+            "systemd,+1,x",
+            ",1,x",
+            "systemd,one,x",
+        ] {
+            parts.stub = sample_stub(&format!("{STUB_SBAT}{line}\n"));
+            assert_eq!(
+                parts.write(&path).unwrap_err().to_string(),
+                "the SBAT data of the stub has a line that is no `component,generation,…`",
+                "{line}"
+            );
+        }
         parts.stub = sample_stub(STUB_SBAT);
         parts.linux = b"not a program".to_vec();
         assert!(matches!(parts.write(&path), Err(UkiError::Kernel(_))));

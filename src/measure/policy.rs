@@ -214,7 +214,9 @@ mod tests {
         );
         let ec = dir.path().join("ec.pub");
         assert!(said(None, Some(PublicSource::Key(&ec))).ends_with("is ECDSA P-256"));
-        let KeySource::File(private) = &rsa;
+        let KeySource::File(private) = &rsa else {
+            panic!("{rsa}");
+        };
         let error = said(None, Some(PublicSource::Key(private)));
         assert!(error.contains("holds no public key"), "{error}");
         let error = said(None, Some(PublicSource::Certificate(&public)));

@@ -10,6 +10,7 @@
 mod checksum;
 mod commit;
 mod content;
+mod detached;
 mod error;
 mod layout;
 mod object;
@@ -19,6 +20,7 @@ mod walk;
 
 pub use checksum::ContentChecksum;
 pub use commit::{Commit, CommitOptions, Value, write_commit};
+pub use detached::{commit_bytes, read_signatures, write_signatures};
 pub use error::Error;
 pub use layout::RepoMode;
 pub use object::CommitObject;

@@ -28,6 +28,9 @@ pub struct Manifest {
     pub partitions: Vec<ManifestPartition>,
     pub outputs: Vec<ManifestOutput>,
     pub packages: Vec<ManifestPackage>,
+    /// Who signed what. Absent where nothing is signed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<ManifestSignature>,
     /// What `rpm -V --all` says in a machine that has booted the image and was left alone.
     pub rpm_verify: Vec<ManifestDifference>,
     /// What became of everything that an installation by RPM would have run, in its order. Absent where there is
@@ -37,6 +40,23 @@ pub struct Manifest {
     /// What packages require and no package provides, by exception. Absent where there is nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub open_requirements: Vec<ManifestOpen>,
+}
+
+/// A signature in the image.
+#[derive(Debug, Clone, Serialize)]
+pub struct ManifestSignature {
+    /// A file of the output directory or of the ESP, `usr-root-hash` or `commit`.
+    pub of: String,
+    /// `authenticode`, `pkcs7` or `ostree.sign.ed25519`.
+    pub kind: &'static str,
+    pub scheme: &'static str,
+    /// What the signature is about: the program's Authenticode digest (SHA-256), the root hash, the commit.
+    pub digest: String,
+    /// Subject of the signer's certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// SHA-256 of the signer's certificate, or of the public key where there is none.
+    pub signer: String,
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -6,8 +6,8 @@ mod sums;
 
 pub use manifest::{
     Manifest, ManifestCommit, ManifestDifference, ManifestFirmwarePcrs, ManifestKernel, ManifestOpen,
-    ManifestOutput, ManifestPackage, ManifestPartition, ManifestPcrEvent, ManifestPcrs, ManifestUkiPcr,
-    ManifestVolume,
+    ManifestOutput, ManifestPackage, ManifestPartition, ManifestPcrEvent, ManifestPcrs, ManifestSignature,
+    ManifestUkiPcr, ManifestVolume,
 };
 pub use progress::{Progress, Stage};
 pub use sums::{file_digest, write_sums};

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::pkcs11::UriError;
 use crate::formats::pem::PemError;
 use crate::formats::x509::{Algorithm, X509Error};
 
@@ -121,6 +122,21 @@ pub enum SigningError {
         "the key or the device that holds it is damaged; nothing was written with this signature"
     ))]
     WrongSignature,
+
+    #[error("{} is no text", path.display())]
+    NoText { path: PathBuf },
+
+    #[error("the `pkcs11:` URI cannot be used")]
+    #[diagnostic(help(
+        "RFC 7512: `pkcs11:token=NAME;object=KEY?module-path=/usr/lib/…/library.so&pin-source=/path`"
+    ))]
+    Uri(#[source] UriError),
+
+    #[error("{uri}: {why}")]
+    #[diagnostic(help(
+        "`pkcs11-tool --module LIBRARY --list-token-slots` and `--list-objects` show what there is"
+    ))]
+    Token { uri: String, why: String },
 
     #[error("the key cannot sign: {0}")]
     Refused(String),

@@ -7,6 +7,7 @@ mod error;
 mod escrow;
 mod generate;
 mod pem_key;
+pub mod pkcs11;
 mod read;
 
 pub use credential::{Credential, check_usage};

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::pkcs11::{TokenKey, TokenUri};
 use super::{Certificate, PemKey, PublicKey, Signer, SigningError};
 use crate::formats::pem::{self, Block};
 
@@ -19,6 +20,8 @@ const LARGEST: u64 = 1 << 20;
 pub enum KeySource {
     /// A PEM file.
     File(PathBuf),
+    /// A key on a token.
+    Token(TokenUri),
 }
 
 /// A key that is ready to sign.
@@ -32,7 +35,18 @@ impl fmt::Display for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
+            Self::Token(uri) => uri.fmt(f),
         }
+    }
+}
+
+impl KeySource {
+    /// A key on a token, by its `pkcs11:` URI.
+    ///
+    /// # Errors
+    /// Where the URI is malformed.
+    pub fn token(uri: &str) -> Result<Self, SigningError> {
+        TokenUri::parse(uri).map(Self::Token).map_err(SigningError::Uri)
     }
 }
 
@@ -43,6 +57,13 @@ impl fmt::Display for KeySource {
 pub fn open_signer(source: &KeySource) -> Result<Opened, SigningError> {
     match source {
         KeySource::File(path) => key_file(path),
+        KeySource::Token(uri) => {
+            let (key, warnings) = TokenKey::open(uri)?;
+            Ok(Opened {
+                signer: Box::new(key),
+                warnings,
+            })
+        }
     }
 }
 
@@ -52,17 +73,9 @@ fn key_file(path: &Path) -> Result<Opened, SigningError> {
         path: path.to_owned(),
         why,
     })?;
-    let mut warnings = Vec::new();
-    if mode & 0o004 != 0 {
-        warnings.push(format!(
-            "{}: everyone on this machine may read this private key (mode {:04o}): `chmod 600` it, and replace it if others could",
-            path.display(),
-            mode & 0o7777
-        ));
-    }
     Ok(Opened {
         signer: Box::new(key),
-        warnings,
+        warnings: readable_by_all(path, mode, "private key").into_iter().collect(),
     })
 }
 
@@ -98,6 +111,29 @@ pub(super) fn private_key_block(path: &Path) -> Result<(Block, u32), SigningErro
         });
     }
     Ok((block, mode))
+}
+
+/// Says so where a secret is none.
+fn readable_by_all(path: &Path, mode: u32, what: &str) -> Option<String> {
+    (mode & 0o004 != 0).then(|| {
+        format!(
+            "{}: everyone on this machine may read this {what} (mode {:04o}): `chmod 600` it, and replace it if others could",
+            path.display(),
+            mode & 0o7777
+        )
+    })
+}
+
+/// The text of a file that holds a secret, and a warning where everyone may read it.
+pub(super) fn read_secret(
+    path: &Path,
+    what: &str,
+) -> Result<(Zeroizing<String>, Option<String>), SigningError> {
+    let (bytes, mode) = read(path)?;
+    let text = String::from_utf8(bytes.to_vec()).map_err(|_| SigningError::NoText {
+        path: path.to_owned(),
+    })?;
+    Ok((text.into(), readable_by_all(path, mode, what)))
 }
 
 /// The certificates in the file `path`, PEM or DER, in order; at least one.

@@ -132,7 +132,13 @@ impl Subject {
 
     /// What a partition is for, by its type.
     pub(super) fn role(&self, entry: &Entry) -> Option<Role> {
-        let roles = [Role::Esp, Role::Usr, Role::UsrVerity, Role::Root];
+        let roles = [
+            Role::Esp,
+            Role::Usr,
+            Role::UsrVerity,
+            Role::UsrVeritySig,
+            Role::Root,
+        ];
         let arch = self.arch.unwrap_or(Arch::X86_64);
         roles
             .into_iter()

@@ -134,7 +134,9 @@ pub fn partitions(subject: &Subject, notes: &mut Notes) {
             let stem = manifest.stem();
             let fits = match role {
                 Role::Esp => entry.label == "esp",
-                Role::Usr | Role::UsrVerity => entry.label == stem || entry.label == EMPTY,
+                Role::Usr | Role::UsrVerity | Role::UsrVeritySig => {
+                    entry.label == stem || entry.label == EMPTY
+                }
                 Role::Root => entry.label == "root",
             };
             if !fits {
@@ -225,7 +227,7 @@ fn used(subject: &Subject, medium: &Medium, entry: &Entry) -> u64 {
     let whole = entry.size();
     let part = medium.partition(entry);
     match subject.role(entry) {
-        Some(Role::Usr | Role::UsrVerity) if entry.label == EMPTY => 0,
+        Some(Role::Usr | Role::UsrVerity | Role::UsrVeritySig) if entry.label == EMPTY => 0,
         Some(Role::Usr) => {
             let volume = Image::open(part).map(|image| image.volume());
             volume.map_or(whole, |volume| u64::from(volume.blocks) * 4096)

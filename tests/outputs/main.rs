@@ -14,6 +14,7 @@ mod rpm_verify;
 mod rpms;
 mod run;
 mod sealed;
+mod signed;
 #[path = "../support/mod.rs"]
 mod support;
 mod tree;

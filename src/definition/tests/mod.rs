@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::values::ByteSize;
-use super::{Definition, DefinitionError, Found, Loader, load_with, plan};
+use super::{Definition, DefinitionError, Found, Loader, load_with, plan, sealing};
 
 struct Memory(BTreeMap<PathBuf, String>);
 
@@ -306,6 +306,31 @@ fn policies_are_signed_for_the_initrd_unless_more_is_said() {
     let expanded = definition.plan.to_toml().unwrap();
     let again = load(&[("defs/host.toml", &expanded)]).unwrap();
     assert_eq!(again.plan, definition.plan);
+}
+
+#[test]
+fn keys_are_files_beside_the_definition_or_on_tokens() {
+    let text = "[secure-boot]\ndb = { key = \"pkcs11:object=db\", cert = \"keys/db.pem\" }\npk = \"keys/PK.pem\"\n\
+                [verity]\nsignature = \"partition\"\nkey = \"../verity.key\"\ncert = \"verity.pem\"\n\
+                corruption = \"panic\"\n[commit]\nkey = \"/keys/commit.key\"\n[disk]";
+    let plan = plan_of(&[("defs/host.toml", &alter("[disk]", text))]);
+    let secure_boot = plan.secure_boot.as_ref().unwrap();
+    let token = sealing::KeySource::Token("pkcs11:object=db".into());
+    assert_eq!(secure_boot.db.key, token);
+    assert_eq!(secure_boot.db.cert.as_path(), Path::new("defs/keys/db.pem"));
+    assert_eq!((&secure_boot.kek, secure_boot.dbx.len()), (&None, 0));
+    let pair = plan.verity.pair.as_ref().unwrap();
+    let sealing::KeySource::File(key) = &pair.key else {
+        panic!("{pair:?}");
+    };
+    assert_eq!(key.as_path(), Path::new("verity.key"));
+    assert_eq!(plan.verity.algorithm, plan::VerityAlgorithm::Sha256);
+    assert!(plan.commit.is_some());
+    let expanded = plan.to_toml().unwrap();
+    assert_eq!(plan_of(&[("defs/host.toml", &expanded)]), plan);
+    let plan = plan_of(&[("defs/host.toml", WHOLE)]);
+    assert_eq!((plan.secure_boot, plan.commit), (None, None));
+    assert_eq!(plan.verity.signature, plan::VeritySignature::None);
 }
 
 #[test]

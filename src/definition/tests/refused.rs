@@ -302,6 +302,61 @@ fn what_is_wrong_is_named_with_its_place_and_the_way_out() {
             "defs/host.toml:12:1: `uki.addons[0].cert` is missing",
             "keys/debug.pem",
         ),
+        // Keys and signatures.
+        (
+            "[disk]",
+            "[secure-boot]\n[disk]",
+            "defs/host.toml:12:2: `secure-boot.db.key` is missing",
+            "",
+        ),
+        (
+            "[disk]",
+            "[secure-boot]\ndb = { key = \"k\" }\n[disk]",
+            "defs/host.toml:13:1: `secure-boot.db.cert` is missing",
+            "add `cert = ",
+        ),
+        (
+            "[disk]",
+            "[secure-boot]\ndb = { key = \"pkcs11:object=a?pin-value=1\", cert = \"c\" }\n[disk]",
+            "defs/host.toml:13:14: `secure-boot.db.key` holds a PIN",
+            "pin-source",
+        ),
+        (
+            "[disk]",
+            "[commit]\nkey = \"-----BEGIN PRIVATE KEY-----\"\n[disk]",
+            "defs/host.toml:13:7: `commit.key` holds a private key",
+            "into a file",
+        ),
+        (
+            "[disk]",
+            "[commit]\nkey = 1\n[disk]",
+            "defs/host.toml:13:7: `commit.key` is an integer, not a string (a path, or",
+            "",
+        ),
+        (
+            "[disk]",
+            "[verity]\nsignature = \"kernel\"\nkey = \"k\"\n[disk]",
+            "defs/host.toml:12:2: `verity.cert` is missing",
+            "",
+        ),
+        (
+            "[disk]",
+            "[verity]\nkey = \"k\"\n[disk]",
+            "defs/host.toml:13:7: `verity.key` signs nothing",
+            "signature = ",
+        ),
+        (
+            "[disk]",
+            "[verity]\nalgorithm = \"sha1\"\n[disk]",
+            "defs/host.toml:13:13: `verity.algorithm`: \"sha1\" is not one of its values",
+            "`sha256` and `sha512`",
+        ),
+        (
+            "[disk]",
+            "[verity]\nfec = true\n[disk]",
+            "defs/host.toml:13:7: `verity.fec`: forward error correction is not built yet",
+            "leave it out",
+        ),
         // Sources.
         (
             "[kernel]",

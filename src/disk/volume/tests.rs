@@ -59,6 +59,7 @@ fn made() -> Made {
         slot_size: Some(10 * MIB),
         slots: Slots::A,
         min_root_size: 512 * MIB,
+        signed: false,
         root_in_image: true,
     };
     let root_hash = noise(1, 32);
@@ -83,6 +84,7 @@ fn made() -> Made {
         usr: &File::open(at("usr")).unwrap(),
         verity: &File::open(at("verity")).unwrap(),
         root: Some(&volume),
+        signature: None,
         time: TIME,
     };
     let raw = create(at("disk"));

@@ -267,6 +267,7 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
         slot_size: Some(2 * MIB),
         slots: parts.slots,
         min_root_size: MIB,
+        signed: false,
         root_in_image: false,
     };
     let content = Usr {
@@ -282,6 +283,7 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
         usr: &volume,
         verity: &hashes,
         root: None,
+        signature: None,
         time: TIME,
     };
     let raw = create(&path("raw"));

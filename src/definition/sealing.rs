@@ -1,0 +1,189 @@
+//! `[secure-boot]`, `[verity]` and `[commit]`: who signs what an image consists of, and how `/usr` is sealed.
+
+use serde::{Serialize, Serializer};
+
+use super::plan::{VerityAlgorithm, VerityCorruption, VeritySignature};
+use super::raw::{Kind, Value};
+use super::reader::{Context, Section};
+use super::typed::{FromValue, wrong_type};
+use super::values::SourcePath;
+
+/// How keys on tokens are named (RFC 7512).
+const PKCS11: &str = "pkcs11:";
+
+/// Where a private key is. Whether it is there is seen when it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A PEM file.
+    File(SourcePath),
+    /// A `pkcs11:` URI, without a PIN.
+    Token(String),
+}
+
+impl Serialize for KeySource {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::File(path) => path.serialize(serializer),
+            Self::Token(uri) => serializer.serialize_str(uri),
+        }
+    }
+}
+
+impl FromValue for KeySource {
+    fn from_value(context: &Context<'_>, path: &str, value: &Value) -> Option<Self> {
+        match &value.kind {
+            Kind::String(text) if text.starts_with(PKCS11) => {
+                if text.contains("pin-value=") {
+                    let message = format!(
+                        "`{path}` holds a PIN (`pin-value`), which is refused: definitions are no secret"
+                    );
+                    context.report(context.problem(value.span, message).help(
+                        "name a file with the PIN by `pin-source=/path`, or set HULLWRIGHT_PKCS11_PIN for the build",
+                    ));
+                    return None;
+                }
+                Some(Self::Token(text.clone()))
+            }
+            Kind::String(text) if text.contains("PRIVATE KEY") => {
+                let message =
+                    format!("`{path}` holds a private key, which is refused: definitions are no secret");
+                let problem = context.problem(value.span, message);
+                context
+                    .report(problem.help("write the key into a file that only you can read, and name that"));
+                None
+            }
+            Kind::String(_) => SourcePath::from_value(context, path, value).map(Self::File),
+            _ => {
+                wrong_type(context, path, value, "a string (a path, or a `pkcs11:` URI)");
+                None
+            }
+        }
+    }
+}
+
+/// A private key with its certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KeyPair {
+    pub key: KeySource,
+    /// The certificate, and its issuers after it.
+    pub cert: SourcePath,
+}
+
+/// `[secure-boot]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SecureBoot {
+    /// What signs UKI and boot loader; firmware has the certificate in `db`.
+    pub db: KeyPair,
+    /// Certificate of the platform key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pk: Option<SourcePath>,
+    /// Certificate of the key exchange key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kek: Option<SourcePath>,
+    /// Certificates that firmware refuses.
+    pub dbx: Vec<SourcePath>,
+}
+
+/// `[verity]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Verity {
+    pub algorithm: VerityAlgorithm,
+    /// What the kernel does at a block that is not as sealed.
+    pub corruption: VerityCorruption,
+    /// Where the root hash's signature goes.
+    pub signature: VeritySignature,
+    /// What signs the root hash.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<KeyPair>,
+}
+
+/// `[commit]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CommitSigning {
+    /// Ed25519.
+    pub key: KeySource,
+}
+
+fn pair(table: &Section<'_>) -> Option<KeyPair> {
+    let key = table.require("key", "\"keys/db.key\"");
+    let cert = table.require("cert", "\"keys/db.pem\"");
+    Some(KeyPair {
+        key: key?,
+        cert: cert?,
+    })
+}
+
+/// Reads `[secure-boot]`, where it is written.
+pub(super) fn secure_boot(table: &Section<'_>) -> Option<SecureBoot> {
+    let db = table.section("db");
+    let pk = table.get("pk");
+    let kek = table.get("kek");
+    let dbx = table.set("dbx");
+    if !table.is_written() {
+        // Asked for all the same, so that they are known.
+        db.entry("key");
+        db.entry("cert");
+        return None;
+    }
+    Some(SecureBoot {
+        db: pair(&db)?,
+        pk,
+        kek,
+        dbx,
+    })
+}
+
+/// Reads `[verity]`; it need not be written.
+pub(super) fn verity(table: &Section<'_>) -> Verity {
+    let signature = table.or("signature", VeritySignature::None);
+    if table.or("fec", false) {
+        let problem = table.context.problem_at(
+            &table.path("fec"),
+            "`verity.fec`: forward error correction is not built yet in this version",
+        );
+        table.context.report(problem.help(
+            "leave it out: a damaged block is found all the same, and `verity.corruption` says what then happens",
+        ));
+    }
+    let named = ["key", "cert"].map(|key| table.entry(key).is_some());
+    let pair = match signature {
+        VeritySignature::None => {
+            for key in ["key", "cert"]
+                .iter()
+                .zip(named)
+                .filter_map(|(key, named)| named.then_some(key))
+            {
+                let path = table.path(key);
+                let problem = table.context.problem_at(
+                    &path,
+                    format!("`{path}` signs nothing: `verity.signature` is \"none\""),
+                );
+                table.context.report(
+                    problem.help("write signature = \"partition\" or \"kernel\", or leave the key out"),
+                );
+            }
+            None
+        }
+        VeritySignature::Partition | VeritySignature::Kernel => pair(table),
+    };
+    Verity {
+        algorithm: table.or("algorithm", VerityAlgorithm::Sha256),
+        corruption: table.or("corruption", VerityCorruption::Error),
+        signature,
+        pair,
+    }
+}
+
+/// Reads `[commit]`, where it is written.
+pub(super) fn commit(table: &Section<'_>) -> Option<CommitSigning> {
+    if !table.is_written() {
+        table.entry("key");
+        return None;
+    }
+    let key = table.require("key", "\"keys/commit.key\"")?;
+    Some(CommitSigning { key })
+}
