@@ -197,9 +197,6 @@ pub enum ComposeError {
     #[diagnostic(transparent)]
     RpmVerify(#[from] VerifyError),
     #[error(transparent)]
-    #[diagnostic(transparent)]
-    Signing(#[from] SigningError),
-    #[error(transparent)]
     Repart(#[from] RepartError),
     #[error(transparent)]
     Tree(#[from] TreeError),
