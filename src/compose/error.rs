@@ -203,6 +203,9 @@ pub enum ComposeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Erofs(#[from] erofs::Error),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Signing(#[from] SigningError),
     #[error("`{name}` cannot be signed")]
     #[diagnostic(help("take the program from another package, or one that nobody has changed"))]
     Program { name: String, source: AuthenticodeError },
