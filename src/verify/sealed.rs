@@ -128,7 +128,8 @@ pub fn partition_uuids(subject: &Subject, notes: &mut Notes) {
         }
     }
     for entry in entries {
-        let is_sealed = subject.role(entry).is_some_and(Role::is_sealed);
+        // A signature's partition is found by its type and label.
+        let is_sealed = matches!(subject.role(entry), Some(Role::Usr | Role::UsrVerity));
         if is_sealed && entry.label != "_empty" && !named.contains(&entry.number) {
             notes.fail(
                 Place::file(&medium.name)
