@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::formats::efi::{SignatureListError, StoreError};
+use crate::formats::efi::{AuthenticationError, SignatureListError, StoreError};
 use crate::signing::SigningError;
 
 /// Why keys cannot be enrolled.
@@ -83,4 +83,22 @@ pub enum FirmwareError {
         "sign PK and KEK with the platform key, db and dbx with a key whose certificate is in KEK"
     ))]
     ForeignSigner { subject: String, database: &'static str },
+
+    #[error("{} cannot be enrolled", path.display())]
+    #[diagnostic(help(
+        "`hullwright keys enroll-ovmf --keys DIR --files OUT` makes PK.auth, KEK.auth and db.auth, where the private keys are"
+    ))]
+    Update {
+        path: PathBuf,
+        #[source]
+        source: AuthenticationError,
+    },
+
+    #[error("{} lacks a key that the definition names for {database}", path.display())]
+    #[diagnostic(help("make the updates anew of the certificates that the definition names"))]
+    OtherKeys { path: PathBuf, database: &'static str },
+
+    #[error("dbx revokes the certificate that the image is signed with")]
+    #[diagnostic(help("sign with another key, or leave its certificate out of dbx"))]
+    Revoked,
 }

@@ -7,6 +7,7 @@ mod azure;
 mod databases;
 mod enroll;
 mod error;
+mod image;
 mod read;
 mod update;
 
@@ -14,6 +15,7 @@ pub use azure::{SignatureTemplate, uefi_settings};
 pub use databases::{Database, Databases, OWNER, SECURE_BOOT_DIRECTORY};
 pub use enroll::{Enrolment, enroll};
 pub use error::FirmwareError;
+pub use image::{ImageFiles, ImageKeys};
 pub use read::{read_directory, read_into};
 pub use update::{UpdateSigners, key_files, signed_update};
 

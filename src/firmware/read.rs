@@ -37,6 +37,20 @@ pub fn read_into(path: &Path, owner: Uuid, database: &mut SignatureDatabase) -> 
     Ok(())
 }
 
+/// The file `path`, a signed update (`.auth`), and the lists in it; the signature is not looked at.
+///
+/// # Errors
+/// It is none, or cannot be read.
+pub(super) fn read_update(path: &Path) -> Result<(Vec<u8>, SignatureDatabase), FirmwareError> {
+    let bytes = read(path)?;
+    let update = AuthenticatedUpdate::parse(&bytes).map_err(|source| FirmwareError::Update {
+        path: path.to_owned(),
+        source,
+    })?;
+    let lists = lists(path, &update.data)?;
+    Ok((bytes, lists))
+}
+
 /// The databases in a directory: a file for each, `PK`, `KEK`, `db` and `dbx` in any case, with the ending of a signature list,
 /// a signed update or a certificate. Of several endings the first in this order counts. Other files do not matter.
 ///

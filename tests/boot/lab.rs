@@ -52,6 +52,11 @@ impl Lab {
         })
     }
 
+    /// A directory for disks and what belongs to them, gone with the lab.
+    pub fn place(&self) -> &Path {
+        self.place.path()
+    }
+
     /// The image's disk under another name, so that what is kept of a machine lies in a place of its own.
     pub fn disk(&self) -> PathBuf {
         let disk = self.place.path().join("disk.raw");

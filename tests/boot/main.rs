@@ -15,3 +15,4 @@ mod measured;
 mod rpm_verify;
 mod sealed_lab;
 mod sealed_root;
+mod secure_boot;
