@@ -4,6 +4,7 @@ mod addons;
 mod boot;
 mod built_root;
 mod error;
+mod firmware_keys;
 mod ids;
 mod initrd;
 mod kernel;
@@ -103,6 +104,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     let policy_key = uki::policy_key(plan, progress)?;
     let store = Store::open(&request.store)?;
     let keys = Keys::open(plan, progress)?;
+    let firmware_keys = firmware_keys::collect(plan, progress)?;
     let workspace = Workspace::new(&request.out, &plan.image.stem(), &request.unfinished)?;
 
     let secret = built_root::secret(plan, &workspace, progress)?;
@@ -253,6 +255,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
                         &addons,
                         &sealed,
                         sealing.as_ref(),
+                        &firmware_keys,
                         secret,
                         &workspace,
                     )
@@ -267,8 +270,23 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         "write the manifest",
         || {
             outputs::write_manifest(
-                plan, &set, &made, &trust, &open, &kernel, &initrd, &cmdline, &boot, &uki, &addons, &commit,
-                &sealed, &disks, signatures, &workspace,
+                plan,
+                &set,
+                &made,
+                &trust,
+                &open,
+                &kernel,
+                &initrd,
+                &cmdline,
+                &boot,
+                &uki,
+                &addons,
+                &commit,
+                &sealed,
+                &disks,
+                signatures,
+                &firmware_keys,
+                &workspace,
             )
         },
         |()| String::new(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::disk::DiskError;
 use crate::disk::repart::RepartError;
+use crate::firmware::FirmwareError;
 use crate::formats::authenticode::{AuthenticodeError, TrustFault};
 use crate::formats::kconfig;
 use crate::formats::uki::UkiError;
@@ -196,6 +197,9 @@ pub enum ComposeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     RpmVerify(#[from] VerifyError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Firmware(#[from] FirmwareError),
     #[error(transparent)]
     Repart(#[from] RepartError),
     #[error(transparent)]

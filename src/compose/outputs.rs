@@ -6,6 +6,7 @@ use std::fs;
 use super::addons::Addon;
 use super::boot::Boot;
 use super::built_root;
+use super::firmware_keys;
 use super::kernel::Kernel;
 use super::pcrs;
 use super::signing::{RootHashSignature, has_partition};
@@ -15,6 +16,7 @@ use super::workspace::{Workspace, output};
 use super::{ComposeError, SealedUsr, slot_size, wants_vhd};
 use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode, RpmDatabase, VerityAlgorithm};
 use crate::disk::{self, Contents, DiskDigests, DiskPlan, DiskSpec, Slots, Usr};
+use crate::firmware::ImageFiles;
 use crate::formats::at::Content;
 use crate::formats::fat::FatFile;
 use crate::formats::verity::Algorithm;
@@ -160,12 +162,15 @@ pub fn write_disks(
     addons: &[Addon],
     sealed: &SealedUsr,
     signature: Option<&RootHashSignature>,
+    firmware_keys: &ImageFiles,
     secret: Option<&[u8]>,
     workspace: &Workspace,
 ) -> Result<Disks, ComposeError> {
     let stem = plan.image.stem();
     let uki_path = Boot::uki_path(plan);
-    let esp = boot.esp_files(&uki_path, Content::new(&uki.file, uki.size), addons);
+    let mut esp = boot.esp_files(&uki_path, Content::new(&uki.file, uki.size), addons);
+    let updates = firmware_keys.esp.iter();
+    esp.extend(updates.map(|(path, bytes)| (path.as_str(), Content::bytes(bytes))));
     let sizes: Vec<_> = esp
         .iter()
         .map(|(path, content)| (*path, content.size()))
@@ -240,6 +245,7 @@ pub fn write_manifest(
     sealed: &SealedUsr,
     disks: &Disks,
     signatures: Vec<ManifestSignature>,
+    firmware_keys: &ImageFiles,
     workspace: &Workspace,
 ) -> Result<(), ComposeError> {
     let failed = |source| output(workspace.directory(), source);
@@ -250,6 +256,7 @@ pub fn write_manifest(
         uki.name.clone(),
     ];
     files.extend(addons.iter().map(|addon| addon.file.clone()));
+    files.extend(firmware_keys::write(firmware_keys, workspace)?);
     let mut outputs = Vec::new();
     for file in &files {
         let path = workspace.path(file);

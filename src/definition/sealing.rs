@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 use super::plan::{VerityAlgorithm, VerityCorruption, VeritySignature};
 use super::raw::{Kind, Value};
 use super::reader::{Context, Section};
-use super::typed::{FromValue, wrong_type};
+use super::typed::{FromValue, PresentDirectory, wrong_type};
 use super::values::SourcePath;
 
 /// How keys on tokens are named (RFC 7512).
@@ -84,6 +84,9 @@ pub struct SecureBoot {
     pub kek: Option<SourcePath>,
     /// Certificates that firmware refuses.
     pub dbx: Vec<SourcePath>,
+    /// A directory with `PK.auth`, `KEK.auth`, `db.auth` and perhaps `dbx.auth`, which the boot loader makes the firmware's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_enroll: Option<SourcePath>,
 }
 
 /// `[verity]`
@@ -123,6 +126,7 @@ pub(super) fn secure_boot(table: &Section<'_>) -> Option<SecureBoot> {
     let pk = table.get("pk");
     let kek = table.get("kek");
     let dbx = table.set("dbx");
+    let auto_enroll = table.get("auto-enroll").map(|PresentDirectory(path)| path);
     if !table.is_written() {
         // Asked for all the same, so that they are known.
         db.entry("key");
@@ -134,6 +138,7 @@ pub(super) fn secure_boot(table: &Section<'_>) -> Option<SecureBoot> {
         pk,
         kek,
         dbx,
+        auto_enroll,
     })
 }
 
