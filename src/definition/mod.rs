@@ -5,6 +5,7 @@
 //! wrong is reported at once, with its place in whichever file it stands.
 
 mod check;
+mod choices;
 mod error;
 mod expanded;
 mod load;

@@ -134,12 +134,6 @@ fn what_is_wrong_is_named_with_its_place_and_the_way_out() {
         ),
         (
             "mode = \"none\"",
-            "mode = \"build\"",
-            "defs/host.toml:15:8: `encryption.root.mode` = \"build\": a root partition that the",
-            "use `first-boot` and `none`",
-        ),
-        (
-            "mode = \"none\"",
             "mode = \"first-boot\"",
             "defs/host.toml:14:13: `encryption.root.recovery` is missing",
             "add `recovery = { escrow = \"keys/escrow.pem\" }`",
