@@ -5,13 +5,8 @@
 use der::Encode as _;
 use der::asn1::ObjectIdentifier;
 
-pub const INTEGER: u8 = 0x02;
-pub const BIT_STRING: u8 = 0x03;
-pub const OCTET_STRING: u8 = 0x04;
-pub const OID: u8 = 0x06;
-pub const UTF8_STRING: u8 = 0x0c;
-pub const SEQUENCE: u8 = 0x30;
-pub const SET: u8 = 0x31;
+pub use super::der::{BIT_STRING, INTEGER, OCTET_STRING, OID, SEQUENCE, SET, UTF8_STRING};
+
 /// `NULL`, whole.
 pub const NULL: [u8; 2] = [0x05, 0x00];
 
