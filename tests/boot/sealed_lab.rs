@@ -128,7 +128,7 @@ impl SealedLab {
             format!("--initrd={}", part("initrd")),
             format!("--cmdline={cmdline} {more}"),
             format!("--os-release=@{}", part("osrel")),
-            format!("--stub={STUB}"),
+            format!("--stub={}", stub(ukify).display()),
             format!("--pcr-private-key={}", key.display()),
             format!("--pcr-public-key={public}"),
             "--phases=enter-initrd".to_owned(),
@@ -140,8 +140,12 @@ impl SealedLab {
     }
 }
 
-/// The stub of the sample's own package is the same: the distribution's.
-const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
+/// The stub of ukify's own release, which is the sample's: an older one, as the machine that builds may have, measures
+/// other things than ukify signs policies for.
+fn stub(ukify: &Path) -> PathBuf {
+    let tools = ukify.ancestors().nth(2).unwrap();
+    tools.join("root/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+}
 
 fn definition_text() -> String {
     let project = env!("CARGO_MANIFEST_DIR");
