@@ -3,6 +3,8 @@
 mod addons;
 mod boot;
 mod built_root;
+mod composed;
+pub mod detached;
 mod error;
 mod firmware_keys;
 mod ids;
@@ -12,14 +14,16 @@ mod outputs;
 mod pcrs;
 mod root;
 mod scriptlets;
+mod seal;
 mod set;
 mod signing;
 mod system;
 mod uki;
+mod usr;
 mod workspace;
 
-use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rayon::join;
 
@@ -28,23 +32,22 @@ pub use ids::{Locked, lock_ids};
 pub use workspace::Unfinished;
 
 use crate::definition::Definition;
-use crate::definition::plan::{DiskFormat, ErofsCodec, Plan, RpmSource};
-use crate::disk::{self, derive_uuid, usr};
+use crate::definition::plan::{DiskFormat, Plan, RpmSource};
+use crate::disk;
 use crate::fetch::{self, Fetcher};
-use crate::formats::{erofs, verity};
+use crate::ostree;
 use crate::report::Progress;
 use crate::rpmset::signature::{Checked, Exception, Keyring, Policy};
 use crate::rpmset::{RpmSet, SetError, SetSource};
-use crate::scriptlet::{Schedule, ledger};
-use crate::store::{Digest, Store, hex};
+use crate::scriptlet::{Done, Schedule, ledger};
+use crate::signing::Answers;
+use crate::store::{Blob, Digest, Store, hex};
 use crate::tree::Tree;
-use crate::tree::path::TreePath;
-use crate::tree::seal;
 use boot::Boot;
+use composed::{Composed, Facts};
 use kernel::Kernel;
 use scriptlets::Scriptlets;
 use signing::Keys;
-use uki::KernelImage;
 use workspace::Workspace;
 
 /// What a build is told beside its definition.
@@ -72,7 +75,10 @@ pub struct Request {
 #[derive(Debug, Clone)]
 pub struct Built {
     pub directory: PathBuf,
-    pub commit: Digest,
+    /// `None` where signatures are awaited.
+    pub commit: Option<Digest>,
+    /// The round of signatures that the image waits for, and how many they are.
+    pub awaited: Option<(u8, usize)>,
     pub root_hash: String,
     pub packages: usize,
     /// Files, directories and links of the tree.
@@ -83,27 +89,16 @@ pub struct Built {
     pub outputs: Vec<(String, u64)>,
 }
 
-/// A sealed `/usr`, on disk.
-struct SealedUsr {
-    erofs: File,
-    verity: File,
-    /// Bytes.
-    size: u64,
-    verity_size: u64,
-    root_hash: Vec<u8>,
-    salt: Digest,
-}
-
-/// Builds the image that `definition` describes.
+/// Builds the image that `definition` describes. Where keys are elsewhere, it stops at the first signature that is to
+/// come back: [`Built::awaited`].
 ///
 /// # Errors
 /// Whatever cannot be done or verified. Then nothing is left under the output's name.
 pub fn build(definition: &Definition, request: &Request, progress: &Progress) -> Result<Built, ComposeError> {
     let plan = &definition.plan;
     outputs::check_plan(plan)?;
-    let policy_key = uki::policy_key(plan, progress)?;
-    let store = Store::open(&request.store)?;
-    let keys = Keys::open(plan, progress)?;
+    let answers = Arc::default();
+    let keys = Keys::open(plan, &answers, progress)?;
     let firmware_keys = firmware_keys::collect(plan, progress)?;
     let workspace = Workspace::new(&request.out, &plan.image.stem(), &request.unfinished)?;
 
@@ -113,7 +108,55 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
             "{name}: the key of the root partition, made for this build; whoever has it and the image reads every machine"
         ));
     }
+    let (made, scriptlets) = compose(definition, request, &workspace, progress)?;
+    let secret = secret.as_ref().map(|secret| secret.as_slice());
+    let sealed = seal::seal(plan, &made, &keys, &firmware_keys, secret, &workspace, progress);
+    finish(plan, &made, sealed, &answers, workspace, |workspace| {
+        outputs::write_report(workspace, progress, &scriptlets)
+    })
+}
 
+/// Publishes what `sealed` came to: the outputs, or a state that waits for signatures.
+fn finish(
+    plan: &Plan,
+    made: &Composed,
+    sealed: Result<Digest, ComposeError>,
+    answers: &Answers,
+    workspace: Workspace,
+    report: impl FnOnce(&Workspace) -> Result<(), ComposeError>,
+) -> Result<Built, ComposeError> {
+    let (commit, awaited) = match sealed {
+        Ok(commit) => (Some(commit), None),
+        Err(ComposeError::Awaited { round }) => {
+            detached::suspend(plan, made, answers, round, &workspace)?;
+            (None, Some((round, answers.wanted().len())))
+        }
+        Err(error) => return Err(error),
+    };
+    report(&workspace)?;
+    let outputs = workspace.list()?;
+    let facts = &made.facts;
+    Ok(Built {
+        directory: workspace.publish()?,
+        commit,
+        awaited,
+        root_hash: facts.root_hash.clone(),
+        packages: facts.packages.len(),
+        paths: facts.paths,
+        labels: facts.labels.clone(),
+        outputs,
+    })
+}
+
+/// Makes everything that is sealed: from packages to the tree, the sealed `/usr`, the commit's objects and the initrd.
+fn compose(
+    definition: &Definition,
+    request: &Request,
+    workspace: &Workspace,
+    progress: &Progress,
+) -> Result<(Composed, Done), ComposeError> {
+    let plan = &definition.plan;
+    let store = Store::open(&request.store)?;
     let ids = ids::read(plan)?;
     if ids.is_none() {
         progress.note(ids::NOT_FIXED);
@@ -179,7 +222,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     }
     scriptlets::tell(progress, &made.scriptlets.ledger);
     let tree = &made.tree;
-    outputs::check_room(plan, tree, &workspace)?;
+    outputs::check_room(plan, tree, workspace)?;
 
     let initrd = progress.stage(
         "compose the initrd",
@@ -192,116 +235,68 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
             )
         },
     )?;
-    let mut boot = Boot::collect(plan, tree)?;
-    let mut signatures = Vec::from_iter(boot.sign(&keys)?);
+    let boot = Boot::collect(plan, tree)?;
     boot.check_esp(plan, &kernel, &initrd)?;
-    let sealed = progress.stage(
-        "seal /usr",
-        || seal_usr(plan, tree, &workspace),
-        |sealed| {
-            format!(
-                "{} MiB, root hash {}…",
-                sealed.size >> 20,
-                &hex(&sealed.root_hash)[..12]
-            )
-        },
-    )?;
-    let sealing = keys.sign_root_hash(&sealed.root_hash)?;
-    let message = sealing.as_ref().map(|signature| signature.message.as_slice());
-    let cmdline = kernel::command_line(plan, &hex(&sealed.root_hash), message)?;
-    let mut uki = progress.stage(
-        "write the UKI",
-        || {
-            KernelImage::write(
-                plan,
-                &kernel,
-                &initrd,
-                &boot,
-                &cmdline,
-                policy_key.as_ref(),
-                &workspace,
-            )
-        },
-        |uki| format!("{} MiB", uki.size >> 20),
-    )?;
-    signatures.extend(uki.sign(&keys)?);
-    signatures.extend(sealing.iter().map(|signature| signature.manifest.clone()));
-
-    let addons = addons::write(plan, &kernel, &boot, &keys, &mut signatures, &workspace)?;
-    let (commit, disks) = join(
+    let (sealed, objects) = join(
         || {
             progress.stage(
-                "write the commit",
-                || outputs::write_commit(plan, tree, &kernel, &uki, &sealed, &workspace),
-                |commit| {
+                "seal /usr",
+                || usr::seal(plan, tree, workspace),
+                |sealed| {
                     format!(
-                        "{}… on {}",
-                        &commit.checksum.to_string()[..12],
-                        plan.os.reference.as_str()
+                        "{} MiB, root hash {}…",
+                        sealed.size >> 20,
+                        &hex(&sealed.root_hash)[..12]
                     )
                 },
             )
         },
         || {
             progress.stage(
-                "write disks",
-                || {
-                    let secret = secret.as_ref().map(|secret| secret.as_slice());
-                    outputs::write_disks(
-                        plan,
-                        tree,
-                        &boot,
-                        &uki,
-                        &addons,
-                        &sealed,
-                        sealing.as_ref(),
-                        &firmware_keys,
-                        secret,
-                        &workspace,
-                    )
-                },
-                |_| format!("disk {} GiB", plan.disk.size.0 >> 30),
+                "write ostree objects",
+                || ostree::write_tree(tree, outputs::repo_mode(plan), &workspace.path("repo")),
+                |objects| format!("{} of them", objects.objects_written),
             )
         },
     );
-    let (commit, disks) = (commit?, disks?);
-    signatures.extend(keys.sign_commit(&workspace.path("repo"), &commit.checksum)?);
-    progress.stage(
-        "write the manifest",
-        || {
-            outputs::write_manifest(
-                plan,
-                &set,
-                &made,
-                &trust,
-                &open,
-                &kernel,
-                &initrd,
-                &cmdline,
-                &boot,
-                &uki,
-                &addons,
-                &commit,
-                &sealed,
-                &disks,
-                signatures,
-                &firmware_keys,
-                &workspace,
-            )
-        },
-        |()| String::new(),
-    )?;
-    outputs::write_report(&workspace, progress, &made.scriptlets)?;
-    let outputs = workspace.list()?;
-    Ok(Built {
-        directory: workspace.publish()?,
-        commit: commit.checksum,
+    let (sealed, objects) = (sealed?, objects?);
+    let root = match built_root::is_wanted(plan) {
+        true => Some(built_root::tree(plan, tree, &system::root_entries(tree))?),
+        false => None,
+    };
+    let facts = Facts {
+        kernel_package: kernel.package.clone(),
+        kernel_release: kernel.release.clone(),
+        initrd_modules: initrd.modules.clone(),
+        usr_size: sealed.size,
+        verity_size: sealed.verity_size,
+        usr_sha256: sealed.sha256,
+        verity_sha256: sealed.verity_sha256,
         root_hash: hex(&sealed.root_hash),
-        packages: set.packages().len(),
+        salt: sealed.salt,
+        slot: slot_size(plan, tree),
+        tree: objects,
+        root: root.as_ref().map(composed::root_nodes),
+        packages: outputs::packages(&set, &trust),
+        rpm_verify: progress.stage(
+            "foretell rpm -V",
+            || outputs::rpm_verify(plan, &set, &made),
+            |differences| format!("{} paths differ from their packages", differences.len()),
+        )?,
+        scriptlets: made.scriptlets.ledger.clone(),
+        open_requirements: outputs::open_requirements(&open),
         paths: tree.walk().count(),
         labels,
-        outputs,
-    })
+    };
+    let composed = Composed {
+        facts,
+        boot,
+        kernel: kernel.image.blob.clone(),
+        initrd: Blob::from_bytes(initrd.bytes),
+        usr: sealed.erofs,
+        verity: sealed.verity,
+    };
+    Ok((composed, made.scriptlets))
 }
 
 /// What [`build`] would do about every scriptlet of the set; nothing is built, and nothing runs.
@@ -364,47 +359,6 @@ fn check_signatures(plan: &Plan, request: &Request, set: &RpmSet) -> Result<Vec<
     let exceptions: Vec<_> = exceptions.collect();
     let keyring = Keyring::read(&keys)?;
     Ok(set.verify_signatures(&keyring, &Policy::default(), &exceptions)?)
-}
-
-/// Writes `/usr` as an erofs and its hash tree. Salt and UUIDs derive from what they seal.
-fn seal_usr(plan: &Plan, tree: &Tree, workspace: &Workspace) -> Result<SealedUsr, ComposeError> {
-    let path = TreePath::literal("/usr");
-    let directory = tree.get(&path).ok_or(ComposeError::NoUsr)?;
-    let seed = seal::digest(tree, &path).0;
-    let level = |default: u8| plan.outputs.erofs.level.unwrap_or(default);
-    let options = erofs::Options {
-        uuid: derive_uuid("erofs", &seed).into_bytes(),
-        build_time: plan.image.released.epoch(),
-        compression: match plan.outputs.erofs.compression {
-            ErofsCodec::None => erofs::Compression::None,
-            ErofsCodec::Lz4 => erofs::Compression::Lz4,
-            ErofsCodec::Lz4hc => erofs::Compression::Lz4hc(level(9)),
-            ErofsCodec::Zstd => erofs::Compression::Zstd(level(3)),
-        },
-        cluster_size: u32::try_from(plan.outputs.erofs.cluster.0).unwrap_or(u32::MAX),
-        ..erofs::Options::default()
-    };
-    let stem = plan.image.stem();
-    let file = workspace.create(&format!("{stem}.usr.erofs"))?;
-    usr::write_erofs(directory, &options, &file)?;
-    let size = workspace.size(&file)?;
-
-    let salt = Digest::of(&[b"hullwright verity salt\0".as_slice(), &seed].concat());
-    let params = verity::Params {
-        algorithm: outputs::algorithm(plan),
-        salt: salt.0.to_vec(),
-        uuid: derive_uuid("verity", &seed),
-    };
-    let hashes = workspace.create(&format!("{stem}.usr.verity"))?;
-    let root_hash = verity::format(&file, size, &hashes, &params)?;
-    Ok(SealedUsr {
-        verity_size: workspace.size(&hashes)?,
-        erofs: file,
-        verity: hashes,
-        size,
-        root_hash,
-        salt,
-    })
 }
 
 /// Checks of the disk that need no content: see [`disk::check_disk`].

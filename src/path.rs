@@ -157,6 +157,14 @@ impl serde::Serialize for TreePath {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for TreePath {
+    /// What [`TreePath`] serialises to; bytes that were escaped stay so.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        Self::new(text.as_bytes()).map_err(serde::de::Error::custom)
+    }
+}
+
 impl fmt::Debug for TreePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use hullwright::compose::{self, Built, Request, Unfinished};
-use hullwright::definition::{self, Definition};
+use hullwright::definition::{self, Plan};
 use hullwright::report::Progress;
 use hullwright::store::Store;
 use indicatif::HumanBytes;
@@ -99,22 +99,24 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
     let built = compose::build(&definition, &request, &progress)?;
     if !args.quiet {
         // What was built stands, whoever has stopped reading.
-        let _ = io::stdout().write_all(summary(&built, &definition).as_bytes());
+        let _ = io::stdout().write_all(summary(&built, &definition.plan).as_bytes());
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// What came out, and what to do with it.
-fn summary(built: &Built, definition: &Definition) -> String {
+pub(super) fn summary(built: &Built, plan: &Plan) -> String {
     let directory = built.directory.display();
     let mut lines = vec![directory.to_string()];
     for (name, size) in &built.outputs {
         lines.push(format!("  {:>9}  {name}", HumanBytes(*size).to_string()));
     }
-    let reference = definition.plan.os.reference.as_str();
+    let reference = plan.os.reference.as_str();
+    lines.push(format!("  {:>9}  repo/", "ostree"));
+    if let Some(commit) = &built.commit {
+        lines.push(format!("  commit     {commit} on {reference}"));
+    }
     lines.extend([
-        format!("  {:>9}  repo/", "ostree"),
-        format!("  commit     {} on {reference}", built.commit),
         format!("  root hash  {}", built.root_hash),
         format!("  packages   {}, {} paths", built.packages, built.paths),
     ]);
@@ -126,7 +128,13 @@ fn summary(built: &Built, definition: &Definition) -> String {
             "  label of   {first} also for its hard link {other}, which the policy labels differently"
         ));
     }
-    lines.push(format!("Boot it: hullwright boot {directory}\n"));
+    lines.push(match built.awaited {
+        None => format!("Boot it: hullwright boot {directory}\n"),
+        Some((round, count)) => format!(
+            "Not finished: {count} signatures are made elsewhere (round {round} of 4).\n\
+             Ask for them: hullwright sign request {directory} DIR\n"
+        ),
+    });
     lines.join("\n")
 }
 

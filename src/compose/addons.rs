@@ -3,8 +3,7 @@
 use std::fs;
 
 use super::ComposeError;
-use super::boot::Boot;
-use super::kernel::Kernel;
+use super::composed::Composed;
 use super::signing::Keys;
 use super::workspace::{Workspace, output};
 use crate::definition::names::KernelArgument;
@@ -37,32 +36,34 @@ fn esp_path(plan: &Plan, name: &str, place: AddonPlace) -> Option<String> {
 /// Writes the add-ons of the definition, signed where there are keys, in its order.
 pub fn write(
     plan: &Plan,
-    kernel: &Kernel,
-    boot: &Boot,
+    made: &Composed,
     keys: &Keys,
-    signatures: &mut Vec<ManifestSignature>,
     workspace: &Workspace,
-) -> Result<Vec<Addon>, ComposeError> {
+) -> Result<(Vec<Addon>, Vec<ManifestSignature>), ComposeError> {
     let write = |addon: &UkiAddon| {
         let arguments: Vec<_> = addon.cmdline.iter().map(KernelArgument::as_str).collect();
         let cmdline = arguments.join(" ");
         let made = uki_addon::Addon {
-            stub: &boot.addon_stub,
+            stub: &made.boot.addon_stub,
             cmdline: &cmdline,
-            uname: addon.bound.then_some(kernel.release.as_str()),
+            uname: addon.bound.then_some(made.facts.kernel_release.as_str()),
         };
         let file = format!("{}.{}.addon.efi", plan.image.stem(), addon.name);
         let out = workspace.create(&file)?;
         made.write(&out)?;
         let (_, signature) = keys.sign_addon(addon, &file, &out, workspace.size(&out)?)?;
-        signatures.extend(signature);
         let path = workspace.path(&file);
         let bytes = fs::read(&path).map_err(|source| output(&path, source))?;
-        Ok(Addon {
+        let addon = Addon {
             esp_path: esp_path(plan, addon.name.as_str(), addon.place),
             file,
             bytes,
-        })
+        };
+        Ok((addon, signature))
     };
-    plan.uki.addons.iter().map(write).collect()
+    // All are asked for, before the first that is awaited stops the build.
+    let written: Vec<_> = plan.uki.addons.iter().map(write).collect();
+    let written: Result<Vec<_>, ComposeError> = written.into_iter().collect();
+    let (addons, signatures): (Vec<_>, Vec<_>) = written?.into_iter().unzip();
+    Ok((addons, signatures.into_iter().flatten().collect()))
 }

@@ -19,21 +19,22 @@ const UKI_OVERHEAD: u64 = 64 << 10;
 const LOADER_CONF: &[u8] = b"timeout 0\neditor no\n";
 
 /// The files of the boot path that the tree brings.
+#[derive(Clone)]
 pub struct Boot {
     pub stub: Vec<u8>,
     /// Empty where no add-on is wanted.
     pub addon_stub: Vec<u8>,
     pub os_release: Vec<u8>,
-    loader: Vec<u8>,
+    pub loader: Vec<u8>,
     loader_path: &'static str,
 }
 
 impl Boot {
     /// Takes them from the tree.
     pub fn collect(plan: &Plan, tree: &Tree) -> Result<Self, ComposeError> {
-        let (suffix, loader_path) = match plan.image.arch {
-            Arch::X86_64 => ("x64", "EFI/BOOT/BOOTX64.EFI"),
-            Arch::Aarch64 => ("aa64", "EFI/BOOT/BOOTAA64.EFI"),
+        let suffix = match plan.image.arch {
+            Arch::X86_64 => "x64",
+            Arch::Aarch64 => "aa64",
         };
         let package = "systemd-boot-unsigned; systemd-boot-efi in Debian";
         let stub = format!("/usr/lib/systemd/boot/efi/linux{suffix}.efi.stub");
@@ -52,8 +53,19 @@ impl Boot {
                 "a release package",
             )?,
             loader: file(tree, &loader, "the boot loader", package)?,
-            loader_path,
+            loader_path: loader_path(plan.image.arch),
         })
+    }
+
+    /// Files that were taken from a tree before.
+    pub fn of(plan: &Plan, stub: Vec<u8>, addon_stub: Vec<u8>, os_release: Vec<u8>, loader: Vec<u8>) -> Self {
+        Self {
+            stub,
+            addon_stub,
+            os_release,
+            loader,
+            loader_path: loader_path(plan.image.arch),
+        }
     }
 
     /// Signs the boot loader.
@@ -128,6 +140,14 @@ impl Boot {
             ("loader/loader.conf", LOADER_CONF.len() as u64),
         ];
         Ok(disk::check_esp(plan.disk.esp.0, &sizes, &path)?)
+    }
+}
+
+/// Where firmware looks for the boot loader of a disk.
+fn loader_path(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "EFI/BOOT/BOOTX64.EFI",
+        Arch::Aarch64 => "EFI/BOOT/BOOTAA64.EFI",
     }
 }
 

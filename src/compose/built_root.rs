@@ -100,6 +100,23 @@ pub fn secret(
     Ok(Some(secret))
 }
 
+/// As [`secret`], of a build that goes on: a key that was made for it lies in `directory`, and is delivered from there.
+///
+/// # Errors
+/// As [`secret`].
+pub fn kept_secret(
+    plan: &Plan,
+    directory: &Path,
+    workspace: &Workspace,
+    progress: &Progress,
+) -> Result<Option<Zeroizing<Vec<u8>>>, ComposeError> {
+    let Some(name) = key_name(plan) else {
+        return secret(plan, workspace, progress);
+    };
+    workspace.link_from(directory, &name)?;
+    read_key(&workspace.path(&name), Kdf::PASSPHRASE).map(Some)
+}
+
 fn unreadable(path: &Path) -> impl Fn(std::io::Error) -> ComposeError {
     move |source| ComposeError::Source {
         path: path.to_owned(),

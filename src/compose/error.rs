@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::definition::DefinitionError;
 use crate::disk::DiskError;
 use crate::disk::repart::RepartError;
 use crate::firmware::FirmwareError;
@@ -210,6 +211,36 @@ pub enum ComposeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Signing(#[from] SigningError),
+    /// A build that stops here goes on when the signatures of this round have come back.
+    #[error("signatures of round {round} are made elsewhere and have not come back yet")]
+    Awaited { round: u8 },
+    #[error("`{}` waits for no signature", path.display())]
+    #[diagnostic(help(
+        "`hullwright build` leaves what waits where the definition names certificates or public keys without their private keys"
+    ))]
+    WaitsForNothing { path: PathBuf },
+    #[error("`{}` is not empty", path.display())]
+    #[diagnostic(help("name a new directory for the request"))]
+    RequestPlace { path: PathBuf },
+    #[error("the signatures in `{}` do not answer the request:\n{}", path.display(), faults.iter().map(|fault| format!("  {fault}")).collect::<Vec<_>>().join("\n"))]
+    #[diagnostic(help(
+        "nothing was changed: put the right files there, and run `hullwright sign attach` again"
+    ))]
+    Answers { path: PathBuf, faults: Vec<String> },
+    #[error("the state was made by {found}, and this is {own}: they may not seal alike")]
+    #[diagnostic(help("attach with the program that built it, or build the image again"))]
+    OtherComposer { found: String, own: &'static str },
+    #[error("{name} is not as it was when signatures were asked for")]
+    #[diagnostic(help(
+        "build the image again: signatures for the old one do not hold for what lies there now"
+    ))]
+    StateFile { name: String },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Definition(#[from] DefinitionError),
+    #[error("the state that waits for signatures is damaged: {what}")]
+    #[diagnostic(help("build the image again"))]
+    State { what: &'static str },
     #[error("`{name}` cannot be signed")]
     #[diagnostic(help("take the program from another package, or one that nobody has changed"))]
     Program { name: String, source: AuthenticodeError },

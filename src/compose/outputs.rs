@@ -3,25 +3,26 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use super::ComposeError;
 use super::addons::Addon;
 use super::boot::Boot;
 use super::built_root;
+use super::composed::{self, Composed, Facts};
 use super::firmware_keys;
-use super::kernel::Kernel;
 use super::pcrs;
 use super::signing::{RootHashSignature, has_partition};
-use super::system::{Made, root_entries};
+use super::system::Made;
 use super::uki::KernelImage;
+use super::wants_vhd;
 use super::workspace::{Workspace, output};
-use super::{ComposeError, SealedUsr, slot_size, wants_vhd};
 use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode, RpmDatabase, VerityAlgorithm};
 use crate::disk::{self, Contents, DiskDigests, DiskPlan, DiskSpec, Slots, Usr};
 use crate::firmware::ImageFiles;
 use crate::formats::at::Content;
 use crate::formats::fat::FatFile;
+use crate::formats::pcr::uki::SectionDigests;
 use crate::formats::verity::Algorithm;
-use crate::initrd::Initrd;
-use crate::ostree::{self, Commit, CommitOptions, Value};
+use crate::ostree::{self, CommitOptions, Value};
 use crate::report::{
     Manifest, ManifestCommit, ManifestDifference, ManifestKernel, ManifestOpen, ManifestOutput,
     ManifestPackage, ManifestPartition, ManifestSignature, ManifestVolume, Progress, file_digest, write_sums,
@@ -30,7 +31,7 @@ use crate::rpmset::RpmSet;
 use crate::rpmset::closure::Open;
 use crate::rpmset::signature::{Checked, Verdict};
 use crate::scriptlet::Done;
-use crate::store::{Digest, hex};
+use crate::store::Digest;
 use crate::tree::{Kind, Tree, rpm_verify};
 
 /// Checks that need no package: nothing has been written yet.
@@ -98,36 +99,36 @@ pub fn check_room(plan: &Plan, tree: &Tree, workspace: &Workspace) -> Result<(),
     Ok(())
 }
 
-/// Writes the ostree commit into `repo/`.
-pub fn write_commit(
-    plan: &Plan,
-    tree: &Tree,
-    kernel: &Kernel,
-    uki: &KernelImage,
-    sealed: &SealedUsr,
-    workspace: &Workspace,
-) -> Result<Commit, ComposeError> {
+/// How the repository keeps contents.
+pub fn repo_mode(plan: &Plan) -> ostree::RepoMode {
+    match plan.outputs.repo_mode {
+        RepoMode::Archive => ostree::RepoMode::Archive {
+            level: ostree::RepoMode::DEFAULT_LEVEL,
+        },
+        RepoMode::BareUser => ostree::RepoMode::BareUser,
+    }
+}
+
+/// What the commit says besides its tree.
+pub fn commit_options(plan: &Plan, facts: &Facts, digests: &SectionDigests) -> CommitOptions {
     let text = |text: &str| Value::Str(text.to_owned());
     let mut metadata = BTreeMap::from([
         ("version".to_owned(), text(plan.image.version.as_str())),
         ("ostree.bootable".to_owned(), Value::Bool(true)),
-        ("ostree.linux".to_owned(), text(&kernel.release)),
+        ("ostree.linux".to_owned(), text(&facts.kernel_release)),
         ("hullwright.image-id".to_owned(), text(plan.image.id.as_str())),
-        (
-            "hullwright.usr-root-hash".to_owned(),
-            text(&hex(&sealed.root_hash)),
-        ),
+        ("hullwright.usr-root-hash".to_owned(), text(&facts.root_hash)),
     ]);
     // The commit comes before the UKI is complete (signed policies, its own signature), so it names what is
     // measured of it.
-    let measured = uki.digests.pcr_11(0);
+    let measured = digests.pcr_11(0);
     metadata.extend(measured.iter().map(|value| {
         (
             format!("hullwright.uki-pcr-11.{}", value.bank()),
             text(&value.to_string()),
         )
     }));
-    let options = CommitOptions {
+    CommitOptions {
         ref_name: plan.os.reference.as_str().to_owned(),
         bind_refs: Vec::new(),
         subject: format!("{} {}", plan.image.name, plan.image.version.as_str()),
@@ -135,15 +136,9 @@ pub fn write_commit(
         timestamp: u64::try_from(plan.image.released.epoch()).unwrap_or(0),
         parent: None,
         metadata,
-        mode: match plan.outputs.repo_mode {
-            RepoMode::Archive => ostree::RepoMode::Archive {
-                level: ostree::RepoMode::DEFAULT_LEVEL,
-            },
-            RepoMode::BareUser => ostree::RepoMode::BareUser,
-        },
+        mode: repo_mode(plan),
         sync: false,
-    };
-    Ok(ostree::write_commit(tree, &options, &workspace.path("repo"))?)
+    }
 }
 
 /// The disks, and what the manifest says of them.
@@ -152,20 +147,32 @@ pub struct Disks {
     digests: DiskDigests,
 }
 
+/// Everything that is signed, and what it is put together with.
+pub struct Parts<'a> {
+    pub made: &'a Composed,
+    /// With the signed loader.
+    pub boot: &'a Boot,
+    pub uki: &'a KernelImage,
+    pub addons: &'a [Addon],
+    pub root_hash: Option<&'a RootHashSignature>,
+    pub firmware_keys: &'a ImageFiles,
+    /// What opens the root partition that the composer encrypts.
+    pub secret: Option<&'a [u8]>,
+}
+
 /// Writes the disk, then the VHD of the disk.
-#[expect(clippy::too_many_arguments, reason = "a disk brings everything together")]
-pub fn write_disks(
-    plan: &Plan,
-    tree: &Tree,
-    boot: &Boot,
-    uki: &KernelImage,
-    addons: &[Addon],
-    sealed: &SealedUsr,
-    signature: Option<&RootHashSignature>,
-    firmware_keys: &ImageFiles,
-    secret: Option<&[u8]>,
-    workspace: &Workspace,
-) -> Result<Disks, ComposeError> {
+pub fn write_disks(plan: &Plan, parts: &Parts<'_>, workspace: &Workspace) -> Result<Disks, ComposeError> {
+    let Parts {
+        made,
+        boot,
+        uki,
+        addons,
+        root_hash,
+        firmware_keys,
+        secret,
+    } = *parts;
+    let facts = &made.facts;
+    let hash = facts.root_hash_bytes();
     let stem = plan.image.stem();
     let uki_path = Boot::uki_path(plan);
     let mut esp = boot.esp_files(&uki_path, Content::new(&uki.file, uki.size), addons);
@@ -182,30 +189,28 @@ pub fn write_disks(
         .collect();
 
     let usr = Usr {
-        size: sealed.size,
-        verity_size: sealed.verity_size,
+        size: facts.usr_size,
+        verity_size: facts.verity_size,
         algorithm: algorithm(plan),
-        root_hash: &sealed.root_hash,
+        root_hash: &hash,
     };
-    let seed = [stem.as_bytes(), b"\0", &sealed.root_hash].concat();
-    let disk_plan = DiskPlan::new(&disk_spec(plan, slot_size(plan, tree)), usr, &seed)?;
+    let seed = [stem.as_bytes(), b"\0", &hash].concat();
+    let disk_plan = DiskPlan::new(&disk_spec(plan, facts.slot), usr, &seed)?;
     let time = plan.image.released.epoch();
-    let root = match secret {
-        Some(secret) => {
-            let entries = built_root::tree(plan, tree, &root_entries(tree))?;
-            Some(built_root::volume(plan, secret, &entries))
-        }
-        None => None,
+    let tree = facts.root.as_deref().map(composed::root_tree).transpose()?;
+    let root = match (secret, &tree) {
+        (Some(secret), Some(tree)) => Some(built_root::volume(plan, secret, tree)),
+        _ => None,
     };
     let contents = Contents {
         esp: &esp,
-        usr: &sealed.erofs,
-        verity: &sealed.verity,
+        usr: &made.usr,
+        verity: &made.verity,
         root: root.as_ref(),
-        signature: signature.map(|signature| signature.partition.as_slice()),
+        signature: root_hash.map(|signature| signature.partition.as_slice()),
         time,
     };
-    let data = sealed.size + sealed.verity_size + sizes.iter().map(|(_, size)| size).sum::<u64>();
+    let data = facts.usr_size + facts.verity_size + sizes.iter().map(|(_, size)| size).sum::<u64>();
     let copies = plan.outputs.formats.len().max(1) as u64;
     disk::check_space(workspace.directory(), data.saturating_mul(copies))?;
 
@@ -228,26 +233,24 @@ pub fn write_disks(
 }
 
 /// Writes `manifest.json`, and `SHA256SUMS` of everything but disks, repository and report.
-#[expect(clippy::too_many_arguments, reason = "the manifest is about everything")]
 pub fn write_manifest(
     plan: &Plan,
-    set: &RpmSet,
-    made: &Made,
-    trust: &[Checked],
-    open: &[(Open, String)],
-    kernel: &Kernel,
-    initrd: &Initrd,
+    parts: &Parts<'_>,
     cmdline: &str,
-    boot: &Boot,
-    uki: &KernelImage,
-    addons: &[Addon],
-    commit: &Commit,
-    sealed: &SealedUsr,
+    commit: Digest,
     disks: &Disks,
     signatures: Vec<ManifestSignature>,
-    firmware_keys: &ImageFiles,
     workspace: &Workspace,
 ) -> Result<(), ComposeError> {
+    let Parts {
+        made,
+        boot,
+        uki,
+        addons,
+        firmware_keys,
+        ..
+    } = *parts;
+    let facts = &made.facts;
     let failed = |source| output(workspace.directory(), source);
     let stem = plan.image.stem();
     let mut files = vec![
@@ -257,13 +260,22 @@ pub fn write_manifest(
     ];
     files.extend(addons.iter().map(|addon| addon.file.clone()));
     files.extend(firmware_keys::write(firmware_keys, workspace)?);
+    // Those of `/usr` were read when they were made.
+    let known = [facts.usr_sha256, facts.verity_sha256].map(Some);
+    let known = known.into_iter().chain(std::iter::repeat(None));
     let mut outputs = Vec::new();
-    for file in &files {
+    let mut sums = Vec::new();
+    for (file, known) in files.iter().zip(known) {
         let path = workspace.path(file);
+        let digest = match known {
+            Some(digest) => digest,
+            None => file_digest(&path).map_err(failed)?,
+        };
+        sums.push((file.clone(), digest));
         outputs.push(ManifestOutput {
             file: file.clone(),
             size: fs::metadata(&path).map_err(failed)?.len(),
-            sha256: Some(file_digest(&path).map_err(failed)?),
+            sha256: Some(digest),
             tree_digest: None,
         });
     }
@@ -288,21 +300,21 @@ pub fn write_manifest(
         arch: plan.image.arch.as_str().to_owned(),
         released: plan.image.released.epoch(),
         kernel: ManifestKernel {
-            package: kernel.package.clone(),
-            release: kernel.release.clone(),
+            package: facts.kernel_package.clone(),
+            release: facts.kernel_release.clone(),
             command_line: cmdline.to_owned(),
-            initrd_modules: initrd.modules.clone(),
+            initrd_modules: facts.initrd_modules.clone(),
         },
         commit: ManifestCommit {
             reference: plan.os.reference.as_str().to_owned(),
-            checksum: commit.checksum,
+            checksum: commit,
         },
-        usr_root_hash: hex(&sealed.root_hash),
+        usr_root_hash: facts.root_hash.clone(),
         pcrs: pcrs::describe(boot, uki, addons)?,
-        rpm_verify: rpm_verify(plan, set, made)?,
+        rpm_verify: facts.rpm_verify.clone(),
         signatures,
 
-        usr_salt: sealed.salt.to_string(),
+        usr_salt: facts.salt.to_string(),
         partitions: partitions
             .map(|(partition, digest)| ManifestPartition {
                 number: partition.number,
@@ -320,28 +332,33 @@ pub fn write_manifest(
             })
             .collect(),
         outputs,
-        packages: packages(set, trust),
-        scriptlets: made.scriptlets.ledger.clone(),
-        open_requirements: open
-            .iter()
-            .map(|(open, reason)| ManifestOpen {
-                requires: open.requirement.clone(),
-                wanted_by: open
-                    .wanted_by
-                    .iter()
-                    .map(|wanter| wanter.package.clone())
-                    .collect(),
-                reason: reason.clone(),
-            })
-            .collect(),
+        packages: facts.packages.clone(),
+        scriptlets: facts.scriptlets.clone(),
+        open_requirements: facts.open_requirements.clone(),
     };
     let path = workspace.path("manifest.json");
-    fs::write(&path, manifest.to_text()).map_err(|source| output(&path, source))?;
-    let sums = [&files[..], &["manifest.json".to_owned()]].concat();
+    let text = manifest.to_text();
+    fs::write(&path, &text).map_err(|source| output(&path, source))?;
+    sums.push(("manifest.json".to_owned(), Digest::of(text.as_bytes())));
     write_sums(workspace.directory(), &sums).map_err(failed)
 }
 
-fn packages(set: &RpmSet, trust: &[Checked]) -> Vec<ManifestPackage> {
+/// What packages require and no package provides, with the definition's reasons.
+pub fn open_requirements(open: &[(Open, String)]) -> Vec<ManifestOpen> {
+    let describe = |(open, reason): &(Open, String)| ManifestOpen {
+        requires: open.requirement.clone(),
+        wanted_by: open
+            .wanted_by
+            .iter()
+            .map(|wanter| wanter.package.clone())
+            .collect(),
+        reason: reason.clone(),
+    };
+    open.iter().map(describe).collect()
+}
+
+/// The packages of the image.
+pub fn packages(set: &RpmSet, trust: &[Checked]) -> Vec<ManifestPackage> {
     use crate::formats::rpm::tag;
     let describe = |(package, checked): (&crate::rpmset::Package, &Checked)| {
         let header = &package.preamble.header;
@@ -388,7 +405,7 @@ pub fn write_report(workspace: &Workspace, progress: &Progress, done: &Done) -> 
 }
 
 /// What `rpm -V --all` will say of the booted image.
-fn rpm_verify(plan: &Plan, set: &RpmSet, made: &Made) -> Result<Vec<ManifestDifference>, ComposeError> {
+pub fn rpm_verify(plan: &Plan, set: &RpmSet, made: &Made) -> Result<Vec<ManifestDifference>, ComposeError> {
     if plan.rpms.database == RpmDatabase::None {
         return Ok(Vec::new());
     }

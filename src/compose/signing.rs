@@ -4,21 +4,22 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::ComposeError;
 use super::workspace::output;
+use super::{ComposeError, uki};
 use crate::definition::plan::{AddonKind, Plan, VeritySignature};
-use crate::definition::sealing;
+use crate::definition::sealing::{self, CommitSigning};
 use crate::definition::uki::UkiAddon;
 use crate::formats::authenticode::{self, AuthenticodeError, Trust};
 use crate::formats::cms::SignedData;
 use crate::formats::ddi_signature::DdiSignature;
 use crate::formats::pe_append;
-use crate::ostree;
+use crate::measure::PolicyKey;
 use crate::report::{ManifestSignature, Progress};
 use crate::signing::{
-    Algorithm, Certificate, Credential, KeySource, Signer, SigningError, Usage, certificates, check_usage,
-    open_signer,
+    Algorithm, Answers, Certificate, Credential, Elsewhere, KeySource, Signer, SigningError, Usage,
+    certificates, check_usage, open_signer, public_key,
 };
 use crate::store::{Digest, hex};
 
@@ -31,6 +32,9 @@ pub struct Keys {
     debug: BTreeMap<String, Credential>,
     verity: Option<Credential>,
     commit: Option<Box<dyn Signer>>,
+    release: Option<Credential>,
+    /// Of PCR policies.
+    pub policy: Option<PolicyKey>,
 }
 
 /// The signature of a root hash.
@@ -42,6 +46,13 @@ pub struct RootHashSignature {
     pub manifest: ManifestSignature,
 }
 
+/// The signature of a commit.
+pub struct CommitSignature {
+    /// 64 bytes.
+    pub signature: Vec<u8>,
+    pub manifest: ManifestSignature,
+}
+
 fn source(key: &sealing::KeySource) -> Result<KeySource, SigningError> {
     match key {
         sealing::KeySource::File(path) => Ok(KeySource::File(path.as_path().to_owned())),
@@ -49,25 +60,76 @@ fn source(key: &sealing::KeySource) -> Result<KeySource, SigningError> {
     }
 }
 
-fn credential(
-    pair: &sealing::KeyPair,
+/// What opens keys, and how.
+struct Opening<'a> {
+    /// Time of the image, at which certificates must be valid.
     released: i64,
-    usage: Usage,
-    progress: &Progress,
-) -> Result<Credential, ComposeError> {
-    let (credential, warnings) = Credential::open(&source(&pair.key)?, pair.cert.as_path())?;
-    warnings.iter().for_each(|warning| progress.warn(warning));
-    credential.check(released, usage)?;
-    Ok(credential)
+    answers: &'a Arc<Answers>,
+    progress: &'a Progress,
+}
+
+impl Opening<'_> {
+    fn credential(&self, pair: &sealing::KeyPair, usage: Usage) -> Result<Credential, ComposeError> {
+        let credential = match &pair.key {
+            Some(key) => {
+                let (credential, warnings) = Credential::open(&source(key)?, pair.cert.as_path())?;
+                warnings.iter().for_each(|warning| self.progress.warn(warning));
+                credential
+            }
+            None => {
+                let certificates = certificates(pair.cert.as_path())?;
+                let path = || pair.cert.as_path().to_owned();
+                let first = certificates
+                    .first()
+                    .ok_or_else(|| SigningError::NoCertificate { path: path() })?;
+                let signer = Box::new(Elsewhere::new(first.public_key().clone(), self.answers));
+                Credential::new(&pair.cert.to_string(), signer, certificates)?
+            }
+        };
+        credential.check(self.released, usage)?;
+        Ok(credential)
+    }
+
+    /// The Ed25519 key of commits.
+    fn commit(&self, commit: &CommitSigning) -> Result<Box<dyn Signer>, ComposeError> {
+        let (key, signer): (_, Box<dyn Signer>) = match commit {
+            CommitSigning::Key(key) => {
+                let key = source(key)?;
+                let opened = open_signer(&key)?;
+                opened
+                    .warnings
+                    .iter()
+                    .for_each(|warning| self.progress.warn(warning));
+                (key.to_string(), opened.signer)
+            }
+            CommitSigning::Public(path) => {
+                let key = public_key(path.as_path())?;
+                (path.to_string(), Box::new(Elsewhere::new(key, self.answers)))
+            }
+        };
+        match signer.public_key().algorithm() {
+            Algorithm::Ed25519 => Ok(signer),
+            found => Err(ComposeError::CommitKey { key, found }),
+        }
+    }
 }
 
 impl Keys {
-    /// Opens the keys of `plan` and holds their certificates against its time.
-    pub fn open(plan: &Plan, progress: &Progress) -> Result<Self, ComposeError> {
+    /// Opens the keys of `plan` and holds their certificates against its time. Of those that are elsewhere,
+    /// `answers` has the signatures that have come back.
+    pub fn open(plan: &Plan, answers: &Arc<Answers>, progress: &Progress) -> Result<Self, ComposeError> {
         let released = plan.image.released.epoch();
-        let mut keys = Self::default();
+        let opening = Opening {
+            released,
+            answers,
+            progress,
+        };
+        let mut keys = Self {
+            policy: uki::policy_key(plan, answers, progress)?,
+            ..Self::default()
+        };
         if let Some(secure_boot) = &plan.secure_boot {
-            let db = credential(&secure_boot.db, released, Usage::CodeSigning, progress)?;
+            let db = opening.credential(&secure_boot.db, Usage::CodeSigning)?;
             for path in secure_boot.pk.iter().chain(&secure_boot.kek) {
                 for certificate in certificates(path.as_path())? {
                     check_usage(&certificate, released, Usage::Trust)?;
@@ -91,10 +153,10 @@ impl Keys {
         for addon in &plan.uki.addons {
             let Some(signer) = &addon.signer else { continue };
             let pair = sealing::KeyPair {
-                key: sealing::KeySource::File(signer.key.clone()),
+                key: Some(sealing::KeySource::File(signer.key.clone())),
                 cert: signer.cert.clone(),
             };
-            let own = credential(&pair, released, Usage::CodeSigning, progress)?;
+            let own = opening.credential(&pair, Usage::CodeSigning)?;
             let db = keys.db.as_ref().map(Credential::certificate);
             if db.is_some_and(|db| db.public_key() == own.certificate().public_key()) {
                 let name = addon.name.to_string();
@@ -103,18 +165,13 @@ impl Keys {
             keys.debug.insert(addon.name.to_string(), own);
         }
         if let Some(pair) = &plan.verity.pair {
-            keys.verity = Some(credential(pair, released, Usage::Signing, progress)?);
+            keys.verity = Some(opening.credential(pair, Usage::Signing)?);
         }
         if let Some(commit) = &plan.commit {
-            let key = source(&commit.key)?;
-            let opened = open_signer(&key)?;
-            opened.warnings.iter().for_each(|warning| progress.warn(warning));
-            let found = opened.signer.public_key().algorithm();
-            if found != Algorithm::Ed25519 {
-                let key = key.to_string();
-                return Err(ComposeError::CommitKey { key, found });
-            }
-            keys.commit = Some(opened.signer);
+            keys.commit = Some(opening.commit(commit)?);
+        }
+        if let Some(pair) = &plan.release {
+            keys.release = Some(opening.credential(pair, Usage::Signing)?);
         }
         Ok(keys)
     }
@@ -197,7 +254,7 @@ impl Keys {
         let certificate: &Certificate = verity.certificate();
         let text = hex(root_hash);
         let prepared = SignedData::detached(text.as_bytes(), certificate).prepare();
-        let message = prepared.attach(&verity.sign(prepared.to_sign())?);
+        let message = prepared.attach(&verity.sign("usr-root-hash", prepared.to_sign())?);
         let fingerprint = certificate.fingerprint();
         Ok(Some(RootHashSignature {
             partition: DdiSignature::new(root_hash, &fingerprint, &message).to_bytes(),
@@ -213,29 +270,37 @@ impl Keys {
         }))
     }
 
-    /// Signs the commit in `repo`.
-    pub fn sign_commit(
-        &self,
-        repo: &Path,
-        commit: &Digest,
-    ) -> Result<Option<ManifestSignature>, ComposeError> {
+    /// Signs the commit object `bytes`.
+    pub fn sign_commit(&self, bytes: &[u8]) -> Result<Option<CommitSignature>, ComposeError> {
         let Some(signer) = &self.commit else {
             return Ok(None);
         };
-        let bytes = ostree::commit_bytes(repo, commit)?;
-        let signature = signer.sign(&bytes)?;
+        let signature = signer.sign_for("commit", signer.scheme(), bytes)?;
         let key = signer.public_key();
-        key.verify(signer.scheme(), &bytes, &signature)
+        key.verify(signer.scheme(), bytes, &signature)
             .map_err(|_| SigningError::WrongSignature)?;
-        ostree::write_signatures(repo, commit, &[signature])?;
-        Ok(Some(ManifestSignature {
-            of: "commit".to_owned(),
-            kind: "ostree.sign.ed25519",
-            scheme: signer.scheme().as_str(),
-            digest: commit.to_string(),
-            subject: None,
-            signer: hex(&key.fingerprint()),
+        Ok(Some(CommitSignature {
+            signature,
+            manifest: ManifestSignature {
+                of: "commit".to_owned(),
+                kind: "ostree.sign.ed25519",
+                scheme: signer.scheme().as_str(),
+                digest: Digest::of(bytes).to_string(),
+                subject: None,
+                signer: hex(&key.fingerprint()),
+            },
         }))
+    }
+
+    /// Signs the text of `SHA256SUMS`: PKCS #7 in DER, detached.
+    pub fn sign_sums(&self, sums: &[u8]) -> Result<Option<Vec<u8>>, ComposeError> {
+        let Some(release) = &self.release else {
+            return Ok(None);
+        };
+        let prepared = SignedData::detached(sums, release.certificate()).prepare();
+        Ok(Some(
+            prepared.attach(&release.sign("SHA256SUMS", prepared.to_sign())?),
+        ))
     }
 }
 
@@ -258,7 +323,7 @@ fn sign(
     };
     let scanned = authenticode::scan(file, size).map_err(program)?;
     let prepared = authenticode::prepare(&scanned.sha256, credential.certificate(), credential.chain());
-    let message = prepared.attach(&credential.sign(prepared.to_sign())?);
+    let message = prepared.attach(&credential.sign(name, prepared.to_sign())?);
     let size = authenticode::append(&scanned, &message, file).map_err(program)?;
     authenticode::verify(file, size, trust).map_err(|source| ComposeError::SelfCheck {
         name: name.to_owned(),

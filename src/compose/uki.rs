@@ -1,10 +1,10 @@
 //! The unified kernel image: measured first, since the commit names what is measured, then written.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use super::ComposeError;
-use super::boot::Boot;
-use super::kernel::Kernel;
+use super::composed::Composed;
 use super::signing::Keys;
 use super::workspace::Workspace;
 use crate::definition::measured_boot::{MeasuredBoot, PcrPublic};
@@ -16,16 +16,19 @@ use crate::formats::pcr::policy::Policy;
 use crate::formats::pcr::uki::SectionDigests;
 use crate::formats::pcr::{Bank, Value};
 use crate::formats::uki::{DEFAULT_SBAT, Profile, Uki};
-use crate::initrd::Initrd;
 use crate::measure::{PolicyKey, PublicSource};
 use crate::report::{ManifestSignature, Progress};
-use crate::signing::KeySource;
+use crate::signing::{Answers, KeySource};
 
 /// The banks whose values are told in any case: what verifiers ask for.
 pub const BANKS: [Bank; 2] = [Bank::Sha256, Bank::Sha384];
 
 /// The key of PCR policies, where the definition names one; opened before anything is made.
-pub fn policy_key(plan: &Plan, progress: &Progress) -> Result<Option<PolicyKey>, ComposeError> {
+pub fn policy_key(
+    plan: &Plan,
+    answers: &Arc<Answers>,
+    progress: &Progress,
+) -> Result<Option<PolicyKey>, ComposeError> {
     let Some(measured) = &plan.measured_boot else {
         return Ok(None);
     };
@@ -37,17 +40,112 @@ pub fn policy_key(plan: &Plan, progress: &Progress) -> Result<Option<PolicyKey>,
         PcrPublic::Public(path) => PublicSource::Key(path.as_path()),
         PcrPublic::Cert(path) => PublicSource::Certificate(path.as_path()),
     });
-    let Some((key, warnings)) = PolicyKey::open(key.as_ref(), public)? else {
+    let Some((key, warnings)) = PolicyKey::open(key.as_ref(), public, answers)? else {
         return Ok(None);
     };
     for warning in warnings {
         progress.warn(&warning);
     }
-    if !key.signs() {
-        progress
-            .warn("`measured-boot.key` is not given: the UKI carries the public key and no signed policy");
-    }
     Ok(Some(key))
+}
+
+/// The image before it is written: what the stub will measure of it.
+pub struct Measured {
+    texts: Texts,
+    /// Of what the stub measures.
+    pub digests: SectionDigests,
+}
+
+struct Texts {
+    cmdline: String,
+    /// What signs policies, in PEM.
+    public: Option<String>,
+    profiles: Vec<ProfileTexts>,
+}
+
+/// Policies of each profile, as `.pcrsig` holds them; nothing where no key signs any.
+pub type Policies = Vec<Option<String>>;
+
+impl Measured {
+    /// Measures the image with the command line `cmdline`.
+    pub fn new(
+        plan: &Plan,
+        made: &Composed,
+        cmdline: &str,
+        key: Option<&PolicyKey>,
+    ) -> Result<Self, ComposeError> {
+        let texts = Texts {
+            cmdline: cmdline.to_owned(),
+            public: key.map(PolicyKey::public_pem),
+            profiles: profile_texts(plan, cmdline, &made.boot.os_release),
+        };
+        let digests = texts.image(made, &[], |uki| uki.measure(&banks(plan)))?;
+        Ok(Self { texts, digests })
+    }
+
+    /// Signs policies for it.
+    pub fn sign(&self, plan: &Plan, key: Option<&PolicyKey>) -> Result<Policies, ComposeError> {
+        let (Some(key), Some(measured)) = (key, &plan.measured_boot) else {
+            return Ok(Vec::new());
+        };
+        let profiles = (0..self.digests.profiles()).map(|profile| {
+            let others = plan.uki.profiles.iter().map(|profile| profile.id.as_str());
+            let name = [MAIN_PROFILE].into_iter().chain(others).nth(profile);
+            let values = self.digests.pcr_11(profile);
+            sign(key, measured, name.unwrap_or_default(), &values).map(Some)
+        });
+        // All are asked for, before the first that is awaited stops the build.
+        let profiles: Vec<_> = profiles.collect();
+        profiles.into_iter().collect()
+    }
+
+    /// Writes it with these policies.
+    pub fn write(
+        self,
+        plan: &Plan,
+        made: &Composed,
+        policies: &[Option<String>],
+        workspace: &Workspace,
+    ) -> Result<KernelImage, ComposeError> {
+        let name = format!("{}.efi", plan.image.stem());
+        let file = workspace.create(&name)?;
+        let size = self.texts.image(made, policies, |uki| uki.write(&file))?.size;
+        Ok(KernelImage {
+            name,
+            file,
+            size,
+            digests: self.digests,
+        })
+    }
+}
+
+impl Texts {
+    fn image<T>(&self, made: &Composed, policies: &[Option<String>], then: impl FnOnce(&Uki<'_>) -> T) -> T {
+        let policy = |profile: usize| policies.get(profile)?.as_deref().map(str::as_bytes);
+        let profiles: Vec<_> = self
+            .profiles
+            .iter()
+            .enumerate()
+            .map(|(index, texts)| Profile {
+                description: &texts.description,
+                osrel: texts.osrel.as_deref(),
+                cmdline: texts.cmdline.as_deref(),
+                pcrsig: policy(index),
+            })
+            .collect();
+        then(&Uki {
+            stub: &made.boot.stub,
+            osrel: &made.boot.os_release,
+            cmdline: &self.cmdline,
+            uname: &made.facts.kernel_release,
+            sbat: DEFAULT_SBAT,
+            linux: Content::new(&made.kernel, made.kernel.size()),
+            initrd: Content::new(&made.initrd, made.initrd.size()),
+            pcrpkey: self.public.as_deref().map(str::as_bytes),
+            pcrsig: policy(0),
+            profiles: &profiles,
+        })
+    }
 }
 
 /// The image as it lies in the output directory.
@@ -59,71 +157,6 @@ pub struct KernelImage {
     pub size: u64,
     /// Of what the stub measures.
     pub digests: SectionDigests,
-}
-
-impl KernelImage {
-    /// Writes it, with policies signed by `key`.
-    pub fn write(
-        plan: &Plan,
-        kernel: &Kernel,
-        initrd: &Initrd,
-        boot: &Boot,
-        cmdline: &str,
-        key: Option<&PolicyKey>,
-        workspace: &Workspace,
-    ) -> Result<Self, ComposeError> {
-        let public = key.map(PolicyKey::public_pem);
-        let texts = profile_texts(plan, cmdline, &boot.os_release);
-        let unsigned: Vec<_> = texts
-            .iter()
-            .map(|texts| Profile {
-                description: &texts.description,
-                osrel: texts.osrel.as_deref(),
-                cmdline: texts.cmdline.as_deref(),
-                pcrsig: None,
-            })
-            .collect();
-        let uki = Uki {
-            stub: &boot.stub,
-            osrel: &boot.os_release,
-            cmdline,
-            uname: &kernel.release,
-            sbat: DEFAULT_SBAT,
-            linux: Content::new(&kernel.image.blob, kernel.image.blob.size()),
-            initrd: Content::bytes(&initrd.bytes),
-            pcrpkey: public.as_deref().map(str::as_bytes),
-            pcrsig: None,
-            profiles: &unsigned,
-        };
-        let digests = uki.measure(&banks(plan))?;
-        let policies = (0..digests.profiles()).map(|profile| match (key, &plan.measured_boot) {
-            (Some(key), Some(measured)) => sign(key, measured, &digests.pcr_11(profile)),
-            _ => Ok(None),
-        });
-        let policies: Vec<Option<String>> = policies.collect::<Result<_, _>>()?;
-        let policies: Vec<Option<&[u8]>> = policies
-            .iter()
-            .map(|text| text.as_deref().map(str::as_bytes))
-            .collect();
-        let profiles = unsigned.iter().zip(&policies);
-        let profiles: Vec<_> = profiles
-            .map(|(profile, &pcrsig)| Profile { pcrsig, ..*profile })
-            .collect();
-        let uki = Uki {
-            pcrsig: policies.first().copied().flatten(),
-            profiles: &profiles,
-            ..uki
-        };
-        let name = format!("{}.efi", plan.image.stem());
-        let file = workspace.create(&name)?;
-        let size = uki.write(&file)?.size;
-        Ok(Self {
-            name,
-            file,
-            size,
-            digests,
-        })
-    }
 }
 
 impl KernelImage {
@@ -194,7 +227,12 @@ fn bank_of(bank: PcrBank) -> Bank {
 }
 
 /// Policies over `values` of PCR 11, signed for the definition's banks and phases.
-fn sign(key: &PolicyKey, measured: &MeasuredBoot, values: &[Value]) -> Result<Option<String>, ComposeError> {
+fn sign(
+    key: &PolicyKey,
+    measured: &MeasuredBoot,
+    profile: &str,
+    values: &[Value],
+) -> Result<String, ComposeError> {
     let wanted = |value: &&Value| measured.banks.iter().any(|bank| bank_of(*bank) == value.bank());
     let values: Vec<Value> = values.iter().filter(wanted).copied().collect();
     let phases: Vec<String> = measured
@@ -202,5 +240,5 @@ fn sign(key: &PolicyKey, measured: &MeasuredBoot, values: &[Value]) -> Result<Op
         .iter()
         .map(|phase| phase.as_str().to_owned())
         .collect();
-    Ok(key.sign(Policy::all(&values, &phases))?)
+    Ok(key.sign(profile, Policy::all(&values, &phases))?)
 }

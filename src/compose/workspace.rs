@@ -93,7 +93,8 @@ impl Workspace {
         let failed = |source| output(out, source);
         fs::create_dir_all(out).map_err(failed)?;
         let target = out.join(stem);
-        let foreign = fs::symlink_metadata(&target).is_ok() && !target.join("manifest.json").is_file();
+        let own = target.join("manifest.json").is_file() || super::detached::waits(&target);
+        let foreign = fs::symlink_metadata(&target).is_ok() && !own;
         if foreign {
             return Err(ComposeError::Foreign { path: target });
         }
@@ -132,6 +133,31 @@ impl Workspace {
         let mut options = File::options();
         options.write(true).create_new(true).mode(0o600);
         options.open(&path).map_err(|source| output(&path, source))
+    }
+
+    /// Removes everything but the files and directories `kept`.
+    pub fn keep_only(&self, kept: &[String]) -> Result<(), ComposeError> {
+        let remove = || -> io::Result<()> {
+            for entry in fs::read_dir(self.directory())? {
+                let entry = entry?;
+                let name = entry.file_name();
+                if name == LOCK || kept.iter().any(|kept| name == **kept) {
+                    continue;
+                }
+                match entry.file_type()?.is_dir() {
+                    true => fs::remove_dir_all(entry.path())?,
+                    false => fs::remove_file(entry.path())?,
+                }
+            }
+            Ok(())
+        };
+        remove().map_err(|source| output(self.directory(), source))
+    }
+
+    /// Takes the file or directory `name` from another output: by hard links, so that both stay whole.
+    pub fn link_from(&self, output_directory: &Path, name: &str) -> Result<(), ComposeError> {
+        let (from, to) = (output_directory.join(name), self.path(name));
+        link_all(&from, &to).map_err(|source| output(&from, source))
     }
 
     pub fn size(&self, file: &File) -> Result<u64, ComposeError> {
@@ -191,6 +217,19 @@ impl Workspace {
         drop(lock);
         Ok(target)
     }
+}
+
+/// Links the file `from` as `to`, or all files below the directory `from`; where links cannot be had, by copying.
+fn link_all(from: &Path, to: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(from)?.is_dir() {
+        return fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop));
+    }
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        link_all(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 /// Removes workspaces whose builds hold their lock no more.

@@ -17,6 +17,7 @@ mod reader;
 mod schema;
 pub mod sealing;
 mod source;
+mod spent;
 #[cfg(test)]
 mod tests;
 mod typed;
@@ -27,4 +28,5 @@ pub mod values;
 pub use error::{DefinitionError, Problem};
 pub use load::{Definition, load, load_with};
 pub use plan::Plan;
-pub use source::{Disk, Found, Loader, ids_beside};
+pub use source::{Disk, Found, Loader, SpentDisk, ids_beside};
+pub use spent::Kept;

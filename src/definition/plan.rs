@@ -10,7 +10,7 @@ use super::measured_boot::MeasuredBoot;
 use super::names::{
     Account, Identifier, ImageVersion, KernelArgument, OstreeRef, PolicyName, Reason, UnitName,
 };
-use super::sealing::{CommitSigning, SecureBoot, Verity};
+use super::sealing::{CommitSigning, KeyPair, SecureBoot, Verity};
 use super::uki::Uki;
 use super::values::{ByteSize, FileMode, Released, SourcePath};
 use crate::path::TreePath;
@@ -38,6 +38,9 @@ pub struct Plan {
     /// `None`: the commit is not signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<CommitSigning>,
+    /// `None`: `SHA256SUMS` is not signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<KeyPair>,
     pub outputs: Outputs,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<PathRule>,

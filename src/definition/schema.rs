@@ -33,6 +33,7 @@ pub(super) fn read(context: &Context<'_>, table: &Table) -> Option<Plan> {
     let secure_boot = sealing::secure_boot(&top.section("secure-boot"));
     let verity = sealing::verity(&top.section("verity"));
     let commit = sealing::commit(&top.section("commit"));
+    let release = sealing::release(&top.section("release"));
     let outputs = outputs(&top.section("outputs"));
     let paths = top.entries("paths").iter().filter_map(path_rule).collect();
     let directories = top.entries("directories").iter().filter_map(directory).collect();
@@ -51,6 +52,7 @@ pub(super) fn read(context: &Context<'_>, table: &Table) -> Option<Plan> {
         secure_boot,
         verity,
         commit,
+        release,
         outputs,
         paths,
         directories,

@@ -65,7 +65,9 @@ impl FromValue for KeySource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct KeyPair {
-    pub key: KeySource,
+    /// `None`: it is elsewhere, and so are its signatures made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeySource>,
     /// The certificate, and its issuers after it.
     pub cert: SourcePath,
 }
@@ -106,18 +108,18 @@ pub struct Verity {
 /// `[commit]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct CommitSigning {
+pub enum CommitSigning {
     /// Ed25519.
-    pub key: KeySource,
+    Key(KeySource),
+    /// The public key of one that is elsewhere.
+    Public(SourcePath),
 }
 
+/// `cert`, and perhaps `key`.
 fn pair(table: &Section<'_>) -> Option<KeyPair> {
-    let key = table.require("key", "\"keys/db.key\"");
+    let key = table.get("key");
     let cert = table.require("cert", "\"keys/db.pem\"");
-    Some(KeyPair {
-        key: key?,
-        cert: cert?,
-    })
+    Some(KeyPair { key, cert: cert? })
 }
 
 /// Reads `[secure-boot]`, where it is written.
@@ -187,8 +189,33 @@ pub(super) fn verity(table: &Section<'_>) -> Verity {
 pub(super) fn commit(table: &Section<'_>) -> Option<CommitSigning> {
     if !table.is_written() {
         table.entry("key");
+        table.entry("public");
         return None;
     }
-    let key = table.require("key", "\"keys/commit.key\"")?;
-    Some(CommitSigning { key })
+    let public = table.get("public").map(CommitSigning::Public);
+    if public.is_some() && table.entry("key").is_none() {
+        return public;
+    }
+    if public.is_some() {
+        let problem = table.context.problem_at(
+            &table.path("public"),
+            "`commit.public` and `commit.key` exclude each other",
+        );
+        table
+            .context
+            .report(problem.help("`public` is for a key that is elsewhere: leave one out"));
+    }
+    table
+        .require("key", "\"keys/commit.key\"")
+        .map(CommitSigning::Key)
+}
+
+/// Reads `[release]`, where it is written.
+pub(super) fn release(table: &Section<'_>) -> Option<KeyPair> {
+    if !table.is_written() {
+        table.entry("key");
+        table.entry("cert");
+        return None;
+    }
+    pair(table)
 }

@@ -26,6 +26,11 @@ pub trait Loader {
 
     /// What lies at `path`, symbolic links followed; `None` where nothing does.
     fn found(&self, path: &Path) -> Option<Found>;
+
+    /// Whether what a definition names must be there when it is read.
+    fn demands_presence(&self) -> bool {
+        true
+    }
 }
 
 /// The file system.
@@ -52,6 +57,24 @@ impl Loader for Disk {
         } else {
             Some(Found::File)
         }
+    }
+}
+
+/// The file system, for definitions whose sources have done their part and may be gone.
+#[derive(Debug, Clone, Copy)]
+pub struct SpentDisk;
+
+impl Loader for SpentDisk {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        Disk.read(path)
+    }
+
+    fn found(&self, path: &Path) -> Option<Found> {
+        Disk.found(path)
+    }
+
+    fn demands_presence(&self) -> bool {
+        false
     }
 }
 

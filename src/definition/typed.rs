@@ -203,6 +203,9 @@ fn present(
     source: SourcePath,
     wanted: Found,
 ) -> Option<SourcePath> {
+    if !context.loader.demands_presence() {
+        return Some(source);
+    }
     let (want, other) = match wanted {
         Found::File => ("file", "directory"),
         Found::Directory => ("directory", "file"),

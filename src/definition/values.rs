@@ -239,6 +239,14 @@ impl SourcePath {
         Self { absolute, shown }
     }
 
+    /// As a name beside a definition that is written into its own directory.
+    pub fn renamed(name: String) -> Self {
+        Self {
+            absolute: PathBuf::from(&name),
+            shown: name,
+        }
+    }
+
     /// Where it lies. Relative only where the definition itself was named by a relative path.
     pub fn as_path(&self) -> &Path {
         &self.absolute

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::MeasureError;
 use crate::formats::pcr::Bank;
 use crate::formats::pcr::policy::{Policy, Signed, to_json};
 use crate::signing::{
-    Algorithm, KeySource, PublicKey, Scheme, Signer, SigningError, certificates, open_signer, public_key,
+    Algorithm, Answers, Elsewhere, KeySource, PublicKey, Scheme, Signer, SigningError, certificates,
+    open_signer, public_key,
 };
 
 /// Where the public half is.
@@ -19,10 +21,10 @@ pub enum PublicSource<'a> {
     Certificate(&'a Path),
 }
 
-/// The key of PCR policies, or its public half where policies are signed elsewhere.
+/// The key of PCR policies.
 pub struct PolicyKey {
     public: PublicKey,
-    signer: Option<Box<dyn Signer>>,
+    signer: Box<dyn Signer>,
 }
 
 impl fmt::Debug for PolicyKey {
@@ -32,14 +34,15 @@ impl fmt::Debug for PolicyKey {
 }
 
 impl PolicyKey {
-    /// Opens `key`, and reads its public half where it is named; `None` where neither is given. Warnings are returned
-    /// for whoever speaks with people.
+    /// Opens `key`, and reads its public half where it is named; `None` where neither is given. Without `key`, policies
+    /// are signed elsewhere, and `answers` holds what has come back. Warnings are returned for whoever speaks with people.
     ///
     /// # Errors
     /// Where either cannot be used, they do not belong together, or the key is not RSA.
     pub fn open(
         key: Option<&KeySource>,
         public: Option<PublicSource<'_>>,
+        answers: &Arc<Answers>,
     ) -> Result<Option<(Self, Vec<String>)>, MeasureError> {
         let named = match public {
             None => None,
@@ -82,8 +85,11 @@ impl PolicyKey {
             });
         }
         let (signer, warnings) = match opened {
-            None => (None, Vec::new()),
-            Some((_, opened)) => (Some(opened.signer), opened.warnings),
+            None => {
+                let elsewhere: Box<dyn Signer> = Box::new(Elsewhere::new(public.clone(), answers));
+                (elsewhere, Vec::new())
+            }
+            Some((_, opened)) => (opened.signer, opened.warnings),
         };
         Ok(Some((Self { public, signer }, warnings)))
     }
@@ -93,30 +99,23 @@ impl PolicyKey {
         self.public.to_pem()
     }
 
-    /// Whether policies can be signed here.
-    pub fn signs(&self) -> bool {
-        self.signer.is_some()
-    }
-
-    /// The content of `.pcrsig`; `None` where the private key is elsewhere. Each signature is checked before it is
-    /// used.
+    /// The content of `.pcrsig`, for the UKI's profile called `profile`. Each signature is checked before it is used.
     ///
     /// # Errors
-    /// Where the key refuses, or signs wrongly.
-    pub fn sign(&self, policies: Vec<Policy>) -> Result<Option<String>, MeasureError> {
-        let Some(signer) = &self.signer else {
-            return Ok(None);
-        };
+    /// Where the key refuses, or signs wrongly; where it is elsewhere, after all have been asked for.
+    pub fn sign(&self, profile: &str, policies: Vec<Policy>) -> Result<String, MeasureError> {
         let sign = |policy: Policy| {
             let scheme = scheme(policy.bank)?;
-            let signature = signer.sign_by(scheme, &policy.digest)?;
+            let of = format!("pcr-policy {} {} {profile}", policy.bank, policy.phase);
+            let signature = self.signer.sign_for(&of, scheme, &policy.digest)?;
             self.public
                 .verify(scheme, &policy.digest, &signature)
                 .map_err(|_| SigningError::WrongSignature)?;
             Ok::<_, MeasureError>(Signed { policy, signature })
         };
-        let signed: Vec<_> = policies.into_iter().map(sign).collect::<Result<_, _>>()?;
-        Ok(Some(to_json(&signed, self.public.key())))
+        let signed: Vec<_> = policies.into_iter().map(sign).collect();
+        let signed: Vec<_> = signed.into_iter().collect::<Result<_, _>>()?;
+        Ok(to_json(&signed, self.public.key()))
     }
 }
 
@@ -162,6 +161,13 @@ mod tests {
     const RSA: [&str; 4] = ["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"];
     const EC: [&str; 4] = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
 
+    fn open(
+        key: Option<&KeySource>,
+        public: Option<PublicSource<'_>>,
+    ) -> Result<Option<(PolicyKey, Vec<String>)>, MeasureError> {
+        PolicyKey::open(key, public, &Arc::default())
+    }
+
     #[test]
     fn policies_are_signed_as_systemd_measure_signs_them() {
         if !tool("openssl") || !tool("systemd-measure") {
@@ -171,7 +177,7 @@ mod tests {
         let path = |name: &str| dir.path().join(name);
         let source = key(dir.path(), "pcr.key", &RSA);
         let public = PublicSource::Key(&path("pcr.key.pub"));
-        let (key, warnings) = PolicyKey::open(Some(&source), Some(public)).unwrap().unwrap();
+        let (key, warnings) = open(Some(&source), Some(public)).unwrap().unwrap();
         assert_eq!(warnings, Vec::<String>::new());
         assert_eq!(key.public_pem(), fs::read_to_string(path("pcr.key.pub")).unwrap());
 
@@ -180,18 +186,22 @@ mod tests {
         let sections = [Measured::new(".linux", Content::bytes(b"kernel"))];
         let values = SectionDigests::of(&sections, &banks).unwrap().pcr_11(0);
         let phases = ["enter-initrd".to_owned(), "enter-initrd:leave-initrd".to_owned()];
-        let ours = key.sign(Policy::all(&values, &phases)).unwrap().unwrap();
+        let ours = key.sign("main", Policy::all(&values, &phases)).unwrap();
         let mut command = vec!["sign".to_owned(), format!("--linux={}", path("linux").display())];
         command.extend(banks.iter().map(|bank| format!("--bank={bank}")));
         command.extend(phases.iter().map(|phase| format!("--phase={phase}")));
         command.push(format!("--private-key={}", path("pcr.key").display()));
         assert_eq!(ours, run("systemd-measure", command));
 
-        let (elsewhere, _) = PolicyKey::open(None, Some(public)).unwrap().unwrap();
-        assert!(!elsewhere.signs());
-        assert_eq!(elsewhere.sign(Policy::all(&values, &phases)).unwrap(), None);
+        let answers = Arc::new(Answers::default());
+        let opened = PolicyKey::open(None, Some(public), &answers).unwrap();
+        let (elsewhere, _) = opened.unwrap();
+        assert!(elsewhere.sign("main", Policy::all(&values, &phases)).is_err());
+        let wanted: Vec<_> = answers.wanted().into_iter().map(|one| one.of).collect();
+        assert_eq!(wanted.len(), banks.len() * phases.len());
+        assert_eq!(wanted[1], "pcr-policy sha384 enter-initrd main");
         assert_eq!(elsewhere.public_pem(), key.public_pem());
-        assert!(PolicyKey::open(None, None).unwrap().is_none());
+        assert!(open(None, None).unwrap().is_none());
     }
 
     #[test]
@@ -204,7 +214,7 @@ mod tests {
         let other = key(dir.path(), "other", &RSA);
         let ec = key(dir.path(), "ec", &EC);
         let public = dir.path().join("rsa.pub");
-        let said = |key, public| PolicyKey::open(key, public).unwrap_err().to_string();
+        let said = |key, public| open(key, public).unwrap_err().to_string();
         let error = said(Some(&other), Some(PublicSource::Key(&public)));
         assert!(error.contains("rsa.pub is not the public half"), "{error}");
         assert!(

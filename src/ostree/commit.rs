@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::content::{Content, ContentWriter, Data, Written};
@@ -59,6 +60,12 @@ pub struct CommitOptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     pub checksum: Digest,
+    pub tree: CommitTree,
+}
+
+/// The objects of a tree, in a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitTree {
     pub root_dirtree: Digest,
     pub root_dirmeta: Digest,
     /// Paths of the tree, by type; hard links count each.
@@ -86,12 +93,25 @@ pub struct Commit {
 /// files gives; the ref is set last, so it never leads to a half-written commit.
 pub fn write_commit(tree: &Tree, options: &CommitOptions, repo_dir: &Path) -> Result<Commit, Error> {
     check_options(options)?;
+    let mut tree = write_tree(tree, options.mode, repo_dir)?;
+    let bytes = commit_object(&tree, options)?;
+    let (checksum, new) = put_commit(&bytes, &[], options, repo_dir)?;
+    if new {
+        tree.count_object(bytes.len() as u64);
+    }
+    Ok(Commit { checksum, tree })
+}
+
+/// Writes everything of `tree` but the commit into the repository at `repo_dir`, which is made where it is absent.
+///
+/// # Errors
+/// As [`write_commit`].
+pub fn write_tree(tree: &Tree, mode: RepoMode, repo_dir: &Path) -> Result<CommitTree, Error> {
     let plan = Plan::new(tree)?;
-    let layout = Layout::create(repo_dir, options.mode)?;
+    let layout = Layout::create(repo_dir, mode)?;
     let written = write_contents(&layout, &plan.contents)?;
 
-    let mut commit = Commit {
-        checksum: Digest([0; 32]),
+    let mut commit = CommitTree {
         root_dirtree: Digest([0; 32]),
         root_dirmeta: Digest([0; 32]),
         directories: 0,
@@ -112,23 +132,56 @@ pub fn write_commit(tree: &Tree, options: &CommitOptions, repo_dir: &Path) -> Re
         .map(|w| w.checksum);
     let root = write_directory(&layout, tree.root(), &mut checksums, &mut commit)?;
     (commit.root_dirtree, commit.root_dirmeta) = root;
+    Ok(commit)
+}
 
+/// The commit object over `tree`: what is hashed, and signed.
+///
+/// # Errors
+/// Options that ostree refuses.
+pub fn commit_object(tree: &CommitTree, options: &CommitOptions) -> Result<Vec<u8>, Error> {
+    check_options(options)?;
     let object = CommitObject {
         metadata: BTreeMap::new(),
         parent: options.parent,
         subject: options.subject.clone(),
         body: options.body.clone(),
         timestamp: options.timestamp,
-        root_dirtree: commit.root_dirtree,
-        root_dirmeta: commit.root_dirmeta,
+        root_dirtree: tree.root_dirtree,
+        root_dirmeta: tree.root_dirmeta,
     };
-    let bytes = object.serialise(metadata(options).iter().map(|(key, value)| (*key, value.clone())));
-    commit.checksum = commit.write_object(&layout, Kind::Commit, &bytes)?;
+    Ok(object.serialise(metadata(options).iter().map(|(key, value)| (*key, value.clone()))))
+}
+
+/// Writes the commit object `bytes`, with Ed25519 `signatures` (64 bytes each) beside it, and sets the ref.
+///
+/// # Errors
+/// Whatever writing gives.
+pub fn publish_commit(
+    bytes: &[u8],
+    signatures: &[Vec<u8>],
+    options: &CommitOptions,
+    repo_dir: &Path,
+) -> Result<Digest, Error> {
+    put_commit(bytes, signatures, options, repo_dir).map(|(checksum, _)| checksum)
+}
+
+fn put_commit(
+    bytes: &[u8],
+    signatures: &[Vec<u8>],
+    options: &CommitOptions,
+    repo_dir: &Path,
+) -> Result<(Digest, bool), Error> {
+    let layout = Layout::create(repo_dir, options.mode)?;
+    let (checksum, new) = layout.write_metadata(Kind::Commit, bytes)?;
+    if !signatures.is_empty() {
+        super::detached::write_signatures(repo_dir, &checksum, signatures)?;
+    }
     if options.sync {
         layout.sync()?;
     }
-    layout.write_ref(&options.ref_name, &commit.checksum)?;
-    Ok(commit)
+    layout.write_ref(&options.ref_name, &checksum)?;
+    Ok((checksum, new))
 }
 
 fn check_options(options: &CommitOptions) -> Result<(), Error> {
@@ -294,7 +347,7 @@ fn write_directory(
     layout: &Layout,
     node: &Node,
     contents: &mut dyn Iterator<Item = Digest>,
-    commit: &mut Commit,
+    commit: &mut CommitTree,
 ) -> Result<(Digest, Digest), Error> {
     let mut tree = DirTree::default();
     for (name, child) in node.children().into_iter().flatten() {
@@ -318,7 +371,7 @@ fn write_directory(
     Ok((dirtree, dirmeta))
 }
 
-impl Commit {
+impl CommitTree {
     fn write_object(&mut self, layout: &Layout, kind: Kind, bytes: &[u8]) -> Result<Digest, Error> {
         let (checksum, new) = layout.write_metadata(kind, bytes)?;
         if new {

@@ -19,7 +19,9 @@ mod summary;
 mod walk;
 
 pub use checksum::ContentChecksum;
-pub use commit::{Commit, CommitOptions, Value, write_commit};
+pub use commit::{
+    Commit, CommitOptions, CommitTree, Value, commit_object, publish_commit, write_commit, write_tree,
+};
 pub use detached::{commit_bytes, read_signatures, write_signatures};
 pub use error::Error;
 pub use layout::RepoMode;

@@ -59,7 +59,7 @@ pub struct ManifestSignature {
     pub signer: String,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ManifestOpen {
     /// As RPM writes it: `name >= 1:2.0-3`.
     pub requires: String,
@@ -70,7 +70,7 @@ pub struct ManifestOpen {
 }
 
 /// A path that is not as its package has it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ManifestDifference {
     pub path: String,
     /// NEVRA.
@@ -181,7 +181,7 @@ pub struct ManifestOutput {
     pub tree_digest: Option<Digest>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ManifestPackage {
     pub nevra: String,
     /// Name of the file it was read from.

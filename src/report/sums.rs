@@ -8,17 +8,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::store::Digest;
 
-/// Writes `SHA256SUMS` in `directory` for the files `names` there, in the order of their names.
+/// Writes `SHA256SUMS` in `directory` for files there with these names and digests, in the order of their names.
 ///
 /// # Errors
-/// Where a file cannot be read, or the sums cannot be written.
-pub fn write_sums(directory: &Path, names: &[String]) -> io::Result<()> {
-    let mut names: Vec<_> = names.iter().collect();
-    names.sort();
-    let mut text = String::new();
-    for name in names {
-        text.push_str(&format!("{}  {name}\n", file_digest(&directory.join(name))?));
-    }
+/// Where the sums cannot be written.
+pub fn write_sums(directory: &Path, files: &[(String, Digest)]) -> io::Result<()> {
+    let mut files: Vec<_> = files.iter().collect();
+    files.sort();
+    let lines = files.iter().map(|(name, digest)| format!("{digest}  {name}\n"));
+    let text: String = lines.collect();
     fs::write(directory.join("SHA256SUMS"), text)
 }
 

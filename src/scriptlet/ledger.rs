@@ -1,13 +1,14 @@
 //! The ledger: what became of each scriptlet, why, and what it changed.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::path::TreePath;
 
 /// A scriptlet that RPM would have run. Without times: it is the same for the same build.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// NEVRA.
     pub package: String,
@@ -16,13 +17,13 @@ pub struct Entry {
     /// `$1`, `$2`.
     pub arguments: Vec<u32>,
     /// Of file triggers: how many paths it is told of.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub paths: usize,
     pub outcome: Outcome,
     /// Why it was run, replaced or skipped.
     pub reason: String,
     /// What was done in place of its commands.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<Replaced>,
     /// How it ended, where it ran: `ended with exit status 0`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,11 +31,11 @@ pub struct Entry {
     /// Why the definition lets it fail, where it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub may_fail: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Changed>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     Run,
@@ -43,23 +44,23 @@ pub enum Outcome {
 }
 
 /// A command that was not run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replaced {
     pub command: String,
     pub reason: String,
 }
 
 /// A path that a scriptlet touched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed {
     pub path: TreePath,
     pub change: Change,
     /// Why it is not in the image all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dropped: Option<&'static str>,
+    pub dropped: Option<Cow<'static, str>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
     Created,

@@ -293,7 +293,7 @@ impl Driver<'_> {
                     ChangeKind::Metadata => Change::Metadata,
                     ChangeKind::Removed => Change::Removed,
                 },
-                dropped,
+                dropped: dropped.map(Into::into),
             });
         }
         Ok(())

@@ -81,13 +81,13 @@ impl Credential {
         self.signer.scheme()
     }
 
-    /// Signs `message` and checks the signature before it is used: a fault of the machine while
-    /// signing can give an RSA key away.
+    /// Signs `message`, which stands for `of`, and checks the signature before it is used: a fault of the
+    /// machine while signing can give an RSA key away.
     ///
     /// # Errors
-    /// Where the key refuses, or signs wrongly.
-    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
-        let signature = self.signer.sign(message)?;
+    /// Where the key refuses, or signs wrongly, or is elsewhere and has not answered yet.
+    pub fn sign(&self, of: &str, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+        let signature = self.signer.sign_for(of, self.scheme(), message)?;
         let key = self.certificate.public_key();
         key.verify(self.scheme(), message, &signature)
             .map_err(|_| SigningError::WrongSignature)?;

@@ -138,6 +138,10 @@ pub enum SigningError {
     ))]
     Token { uri: String, why: String },
 
+    /// The key is elsewhere, and the signature has not come back yet.
+    #[error("{of}: its signature is made elsewhere and has not come back yet")]
+    Awaited { of: String },
+
     #[error("the key cannot sign: {0}")]
     Refused(String),
 

@@ -2,6 +2,7 @@
 //! that both are fit for it.
 
 mod credential;
+mod detached;
 mod development;
 mod error;
 mod escrow;
@@ -11,6 +12,7 @@ pub mod pkcs11;
 mod read;
 
 pub use credential::{Credential, check_usage};
+pub use detached::{Answers, Elsewhere, Wanted};
 pub use development::{DevelopmentSet, Pair};
 pub use error::SigningError;
 pub use escrow::EscrowKey;
@@ -53,6 +55,15 @@ pub trait Signer: Send + Sync {
             scheme.as_str()
         );
         Err(SigningError::Refused(why))
+    }
+
+    /// As [`Signer::sign_by`]; `of` tells people what the message stands for.
+    ///
+    /// # Errors
+    /// As [`Signer::sign_by`], and [`SigningError::Awaited`] where the key is elsewhere.
+    fn sign_for(&self, of: &str, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+        let _ = of;
+        self.sign_by(scheme, message)
     }
 }
 

@@ -46,7 +46,7 @@ pub enum SelinuxError {
 }
 
 /// What was labelled.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Report {
     /// Nodes with a label.
     pub labelled: usize,

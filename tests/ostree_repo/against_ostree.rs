@@ -26,9 +26,9 @@ fn the_commit_is_the_one_that_ostree_makes() {
             commit_by_ostree(&theirs, mode, &directory),
             "{mode:?}"
         );
-        assert_eq!(commit.directories, 89);
-        assert_eq!(commit.symlinks, 3);
-        assert_eq!(commit.files, 1500 + 40 + 13);
+        assert_eq!(commit.tree.directories, 89);
+        assert_eq!(commit.tree.symlinks, 3);
+        assert_eq!(commit.tree.files, 1500 + 40 + 13);
         assert!(repo.join("refs/heads").join(REF).is_file());
 
         // The same objects by name, and the metadata ones byte for byte.
@@ -41,7 +41,7 @@ fn the_commit_is_the_one_that_ostree_makes() {
             }
         }
         let objects = ours.keys().filter(|path| path.extension().is_some()).count();
-        assert_eq!(commit.objects_written, objects as u64);
+        assert_eq!(commit.tree.objects_written, objects as u64);
     }
 }
 
@@ -213,7 +213,7 @@ fn a_second_commit_writes_what_is_new() {
         later.sync = true;
         let second = write_commit(&tree, &later, &repo).unwrap();
         // The file, the directories /usr/share, /usr and /, and the commit.
-        assert_eq!(second.objects_written, 5);
+        assert_eq!(second.tree.objects_written, 5);
         assert_eq!(second.files, first.files + 1);
         let opened = Repo::open(&repo).unwrap();
         assert_eq!(opened.resolve(REF).unwrap(), second.checksum);

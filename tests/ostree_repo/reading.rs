@@ -25,8 +25,8 @@ fn what_is_written_is_read_back() {
         assert_eq!(object.metadata["a.bytes"].as_bytes(), Some(&[1, 2, 255][..]));
         assert_eq!(repo.refs().unwrap(), [(REF.to_owned(), commit.checksum)]);
         let verified = repo.verify(&commit.checksum).unwrap();
-        assert_eq!(verified.files, commit.files);
-        assert_eq!(verified.content_objects, commit.content_objects);
+        assert_eq!(verified.files, commit.tree.files);
+        assert_eq!(verified.content_objects, commit.tree.content_objects);
     }
 }
 

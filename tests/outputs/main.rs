@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod closure;
+mod detached;
 mod disk;
 mod manifest;
 mod measured;

@@ -20,14 +20,14 @@ const TOOLS: [&str; 7] = [
     "sfdisk",
 ];
 
-fn hullwright() -> Command {
+pub fn hullwright() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hullwright"));
     command.env_remove("SOURCE_DATE_EPOCH");
     command
 }
 
 /// A definition over the sample's with keys of a development set beside it.
-fn definition(directory: &Path, tables: &str) -> PathBuf {
+pub fn definition(directory: &Path, tables: &str) -> PathBuf {
     let keys = directory.join("keys");
     if !keys.exists() {
         answer(hullwright().args(["keys", "init", "--name", "Test"]).arg(&keys));
@@ -40,7 +40,7 @@ fn definition(directory: &Path, tables: &str) -> PathBuf {
     path
 }
 
-fn build(definition: &Path, out: &Path) -> Option<Command> {
+pub fn build(definition: &Path, out: &Path) -> Option<Command> {
     let rpms = sample_rpms()?;
     let mut command = hullwright();
     command.arg("build").arg(definition).arg("--rpms").arg(&rpms);

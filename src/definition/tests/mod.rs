@@ -316,16 +316,26 @@ fn keys_are_files_beside_the_definition_or_on_tokens() {
     let plan = plan_of(&[("defs/host.toml", &alter("[disk]", text))]);
     let secure_boot = plan.secure_boot.as_ref().unwrap();
     let token = sealing::KeySource::Token("pkcs11:object=db".into());
-    assert_eq!(secure_boot.db.key, token);
+    assert_eq!(secure_boot.db.key, Some(token));
     assert_eq!(secure_boot.db.cert.as_path(), Path::new("defs/keys/db.pem"));
     assert_eq!((&secure_boot.kek, secure_boot.dbx.len()), (&None, 0));
     let pair = plan.verity.pair.as_ref().unwrap();
-    let sealing::KeySource::File(key) = &pair.key else {
+    let Some(sealing::KeySource::File(key)) = &pair.key else {
         panic!("{pair:?}");
     };
     assert_eq!(key.as_path(), Path::new("verity.key"));
     assert_eq!(plan.verity.algorithm, plan::VerityAlgorithm::Sha256);
-    assert!(plan.commit.is_some());
+    assert!(matches!(plan.commit, Some(sealing::CommitSigning::Key(_))));
+    let expanded = plan.to_toml().unwrap();
+    assert_eq!(plan_of(&[("defs/host.toml", &expanded)]), plan);
+    // Keys that are elsewhere.
+    let text = "[secure-boot]\ndb = { cert = \"db.pem\" }\n[verity]\nsignature = \"kernel\"\ncert = \"db.pem\"\n\
+                [commit]\npublic = \"commit.pem\"\n[release]\ncert = \"release.pem\"\n[disk]";
+    let plan = plan_of(&[("defs/host.toml", &alter("[disk]", text))]);
+    assert_eq!(plan.secure_boot.as_ref().unwrap().db.key, None);
+    assert_eq!(plan.verity.pair.as_ref().unwrap().key, None);
+    assert!(matches!(plan.commit, Some(sealing::CommitSigning::Public(_))));
+    assert_eq!(plan.release.as_ref().unwrap().key, None);
     let expanded = plan.to_toml().unwrap();
     assert_eq!(plan_of(&[("defs/host.toml", &expanded)]), plan);
     let plan = plan_of(&[("defs/host.toml", WHOLE)]);

@@ -300,7 +300,7 @@ fn what_is_wrong_is_named_with_its_place_and_the_way_out() {
         (
             "[disk]",
             "[secure-boot]\n[disk]",
-            "defs/host.toml:12:2: `secure-boot.db.key` is missing",
+            "defs/host.toml:12:2: `secure-boot.db.cert` is missing",
             "",
         ),
         (

@@ -48,6 +48,15 @@ pub struct PublicKey {
 }
 
 impl Scheme {
+    pub const ALL: [Self; 6] = [
+        Self::RsaPkcs1Sha256,
+        Self::RsaPkcs1Sha384,
+        Self::RsaPkcs1Sha512,
+        Self::EcdsaP256Sha256,
+        Self::EcdsaP384Sha384,
+        Self::Ed25519,
+    ];
+
     /// As it is called in the manifest and in requests for signatures.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,0 +1,112 @@
+//! A plan whose sources have done their part: what is left of it are the keys and certificates that seal the image.
+
+use std::path::{Path, PathBuf};
+
+use super::measured_boot::PcrPublic;
+use super::plan::Plan;
+use super::sealing::{CommitSigning, KeyPair, KeySource};
+use super::values::SourcePath;
+
+/// A public file that sealing reads: where it lies, and its name beside the spent definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub from: PathBuf,
+    /// Below the definition's directory.
+    pub name: String,
+}
+
+struct Keeping {
+    directory: String,
+    kept: Vec<Kept>,
+}
+
+impl Keeping {
+    /// Names the file at `path` anew.
+    fn keep(&mut self, path: &mut SourcePath) {
+        let from = path.as_path().to_owned();
+        let known = self.kept.iter().find(|kept| kept.from == from);
+        let name = match known {
+            Some(kept) => kept.name.clone(),
+            None => {
+                let file = from
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                let mut name = format!("{}/{file}", self.directory);
+                if self.kept.iter().any(|kept| kept.name == name) {
+                    name = format!("{}/{}-{file}", self.directory, self.kept.len() + 1);
+                }
+                self.kept.push(Kept {
+                    from,
+                    name: name.clone(),
+                });
+                name
+            }
+        };
+        *path = SourcePath::renamed(name);
+    }
+
+    fn pair(&mut self, pair: &mut KeyPair) {
+        self.keep(&mut pair.cert);
+        if let Some(key) = &mut pair.key {
+            stay(key);
+        }
+    }
+}
+
+/// Names a private key by its absolute path: it is never copied.
+fn stay(key: &mut KeySource) {
+    if let KeySource::File(path) = key {
+        absolute(path);
+    }
+}
+
+fn absolute(path: &mut SourcePath) {
+    let there = std::path::absolute(path.as_path()).unwrap_or_else(|_| path.as_path().to_owned());
+    *path = SourcePath::renamed(there.to_string_lossy().into_owned());
+}
+
+impl Plan {
+    /// The plan with the certificates and public keys that sealing reads under new names below `directory`, and what is
+    /// to be copied there; private keys stay where they are.
+    pub fn spent(&self, directory: &Path) -> (Self, Vec<Kept>) {
+        let mut plan = self.clone();
+        let mut keeping = Keeping {
+            directory: directory.to_string_lossy().into_owned(),
+            kept: Vec::new(),
+        };
+        if let Some(secure_boot) = &mut plan.secure_boot {
+            keeping.pair(&mut secure_boot.db);
+            let others = secure_boot.pk.iter_mut().chain(&mut secure_boot.kek);
+            let others = others
+                .chain(&mut secure_boot.dbx)
+                .chain(&mut secure_boot.auto_enroll);
+            others.for_each(|path| keeping.keep(path));
+        }
+        let pairs = plan.verity.pair.iter_mut().chain(&mut plan.release);
+        pairs.for_each(|pair| keeping.pair(pair));
+        match &mut plan.commit {
+            Some(CommitSigning::Key(key)) => stay(key),
+            Some(CommitSigning::Public(path)) => keeping.keep(path),
+            None => {}
+        }
+        if let Some(measured) = &mut plan.measured_boot {
+            measured.key.iter_mut().for_each(absolute);
+            if let Some(PcrPublic::Public(path) | PcrPublic::Cert(path)) = &mut measured.public {
+                keeping.keep(path);
+            }
+        }
+        for signer in plan
+            .uki
+            .addons
+            .iter_mut()
+            .filter_map(|addon| addon.signer.as_mut())
+        {
+            absolute(&mut signer.key);
+            keeping.keep(&mut signer.cert);
+        }
+        plan.encryption.root.key_file.iter_mut().for_each(absolute);
+        (plan, keeping.kept)
+    }
+}

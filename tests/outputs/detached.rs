@@ -1,0 +1,246 @@
+//! Keys that are elsewhere: what is asked for is signed by plain openssl, and the image equals one that was signed at build.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::run::{answer, program};
+use crate::signed::{build, definition, hullwright};
+use crate::support::tool;
+
+const DIRECT: &str = r#"
+[secure-boot]
+db = { key = "keys/db.key", cert = "keys/db.pem" }
+pk = "keys/PK.pem"
+kek = "keys/KEK.pem"
+[verity]
+signature = "kernel"
+key = "keys/verity.key"
+cert = "keys/verity.pem"
+[measured-boot]
+key = "keys/pcr.key"
+[commit]
+key = "keys/commit.key"
+[release]
+key = "keys/db.key"
+cert = "keys/db.pem"
+[[uki.addons]]
+name = "console"
+cmdline = ["console=ttyS1"]
+place = "beside"
+"#;
+
+const ELSEWHERE: &str = r#"
+[secure-boot]
+db = { cert = "keys/db.pem" }
+pk = "keys/PK.pem"
+kek = "keys/KEK.pem"
+[verity]
+signature = "kernel"
+cert = "keys/verity.pem"
+[measured-boot]
+public = "keys/pcr.pem"
+[commit]
+public = "keys/commit.pem"
+[release]
+cert = "keys/db.pem"
+[[uki.addons]]
+name = "console"
+cmdline = ["console=ttyS1"]
+place = "beside"
+"#;
+
+/// Private keys by the fingerprint that requests name them by: SHA-256 of the public key.
+fn keys(directory: &Path) -> Vec<(String, PathBuf)> {
+    let mut found = Vec::new();
+    for name in ["db", "verity", "pcr", "commit"] {
+        let key = directory.join(format!("keys/{name}.key"));
+        let der = directory.join("spki.der");
+        let mut openssl = program("openssl", ["pkey", "-pubout", "-outform", "DER", "-in"]).unwrap();
+        answer(openssl.arg(&key).arg("-out").arg(&der));
+        let sum = answer(program("sha256sum", ["--"]).unwrap().arg(&der));
+        found.push((sum[..64].to_owned(), key));
+    }
+    found
+}
+
+/// Signs all of the request in `place` by the commands that it gives.
+fn sign(place: &Path, keys: &[(String, PathBuf)]) -> Vec<String> {
+    let request: Value = serde_json::from_slice(&fs::read(place.join("request.json")).unwrap()).unwrap();
+    let entries = request["signatures"].as_array().unwrap();
+    let mut signed = Vec::new();
+    for entry in entries {
+        let (_, key) = keys.iter().find(|(print, _)| *print == entry["key"]).unwrap();
+        let command = entry["openssl"]
+            .as_str()
+            .unwrap()
+            .replace("KEY", key.to_str().unwrap());
+        let words: Vec<&str> = command.split(' ').collect();
+        answer(Command::new(words[0]).args(&words[1..]).current_dir(place));
+        signed.push(entry["of"].as_str().unwrap().to_owned());
+    }
+    signed
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(place) = open.pop() {
+        for entry in fs::read_dir(place).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => open.push(path),
+                false => found.push(path.strip_prefix(directory).unwrap().to_owned()),
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// That two sparse files hold the same.
+fn same(a: &Path, b: &Path) -> bool {
+    let sizes = [a, b].map(|path| fs::metadata(path).unwrap().size());
+    let mut compare = program("cmp", ["--silent", "--"]).unwrap();
+    sizes[0] == sizes[1] && compare.arg(a).arg(b).status().unwrap().success()
+}
+
+#[test]
+fn signatures_made_elsewhere_give_the_same_bytes() {
+    if !["openssl", "sha256sum", "cmp"]
+        .iter()
+        .all(|name| tool(name).is_some())
+    {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    // A small disk: two of them are compared byte by byte.
+    let disk = "[disk]\nsize = \"7GiB\"\n[outputs]\nformats = [\"raw\"]\n[outputs.erofs]\ncompression = \"zstd\"\nlevel = 1\n";
+    let path = definition(directory.path(), &format!("{disk}{ELSEWHERE}"));
+    let Some(mut command) = build(&path, &at("out")) else {
+        return;
+    };
+    let text = answer(&mut command);
+    assert!(
+        text.contains("Not finished: 3 signatures are made elsewhere (round 1 of 4)"),
+        "{text}"
+    );
+    let out = fs::read_dir(at("out")).unwrap().next().unwrap().unwrap().path();
+    assert!(!out.join("manifest.json").exists() && out.join("repo/objects").is_dir());
+    assert!(
+        files(&out)
+            .iter()
+            .all(|path| !path.to_string_lossy().ends_with(".raw"))
+    );
+
+    let keys = keys(directory.path());
+    let mut rounds = Vec::new();
+    let mut request = at("request-1");
+    answer(hullwright().args(["sign", "request"]).arg(&out).arg(&request));
+
+    // Answers that are missing, or another's, change nothing.
+    let attach = |request: &Path| {
+        let mut command = hullwright();
+        command.args(["sign", "attach"]).arg(&out).arg(request);
+        command
+    };
+    let refused = |request: &Path| {
+        let output = attach(request).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        text.split_whitespace()
+            .filter(|word| *word != "│")
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let before = files(&out);
+    let text = refused(&request);
+    assert_eq!(
+        text.matches("is missing: openssl dgst -sha256 -sign KEY").count(),
+        3,
+        "{text}"
+    );
+    rounds.push(sign(&request, &keys));
+    let names: Vec<_> = fs::read_dir(&request)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sig"))
+        .collect();
+    let (first, second) = (fs::read(&names[0]).unwrap(), fs::read(&names[1]).unwrap());
+    fs::write(&names[0], &second).unwrap();
+    let text = refused(&request);
+    assert!(text.contains(".sig is the signature of"), "{text}");
+    fs::write(&names[0], &first[1..]).unwrap();
+    let text = refused(&request);
+    assert!(text.contains("is no rsa-pkcs1-sha256 signature of"), "{text}");
+    assert_eq!(files(&out), before);
+    // In base64, as services give it.
+    fs::write(&names[0], &first).unwrap();
+    let text = answer(program("openssl", ["base64", "-in"]).unwrap().arg(&names[0]));
+    fs::write(&names[0], text).unwrap();
+
+    for round in 2..=5 {
+        let next = at(&format!("request-{round}"));
+        answer(attach(&request).arg("--next").arg(&next));
+        if !next.exists() {
+            break;
+        }
+        rounds.push(sign(&next, &keys));
+        request = next;
+    }
+    let stem = out.file_name().unwrap().to_str().unwrap();
+    let (uki, addon) = (format!("{stem}.efi"), format!("{stem}.console.addon.efi"));
+    let expected = [
+        vec!["EFI/BOOT/BOOTX64.EFI", "usr-root-hash", addon.as_str()],
+        vec![
+            "pcr-policy sha256 enter-initrd main",
+            "pcr-policy sha384 enter-initrd main",
+            "commit",
+        ],
+        vec![uki.as_str()],
+        vec!["SHA256SUMS"],
+    ];
+    assert_eq!(rounds, expected);
+
+    let path = definition(directory.path(), &format!("{disk}{DIRECT}"));
+    answer(&mut build(&path, &at("direct")).unwrap());
+    let direct = at("direct").join(stem);
+    let report = Path::new("build-report.json");
+    assert_eq!(files(&out), files(&direct));
+    for file in files(&direct).iter().filter(|path| *path != report) {
+        assert!(same(&out.join(file), &direct.join(file)), "{}", file.display());
+    }
+
+    // The sums, by openssl.
+    let mut verify = program(
+        "openssl",
+        [
+            "cms", "-verify", "-binary", "-inform", "DER", "-purpose", "any", "-in",
+        ],
+    )
+    .unwrap();
+    verify
+        .arg(out.join("SHA256SUMS.p7s"))
+        .arg("-content")
+        .arg(out.join("SHA256SUMS"));
+    verify
+        .arg("-certfile")
+        .arg(at("keys/db.pem"))
+        .arg("-CAfile")
+        .arg(at("keys/db.pem"));
+    assert_eq!(
+        answer(&mut verify).as_bytes(),
+        fs::read(out.join("SHA256SUMS")).unwrap()
+    );
+
+    let output = hullwright().args(["sign", "request"]).arg(&out).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && text.contains("waits for no signature"),
+        "{text}"
+    );
+}
