@@ -254,7 +254,7 @@ impl Keys {
         let certificate: &Certificate = verity.certificate();
         let text = hex(root_hash);
         let prepared = SignedData::detached(text.as_bytes(), certificate).prepare();
-        let message = prepared.attach(&verity.sign("usr-root-hash", prepared.to_sign())?);
+        let message = prepared.attach(&verity.sign_for("usr-root-hash", prepared.to_sign())?);
         let fingerprint = certificate.fingerprint();
         Ok(Some(RootHashSignature {
             partition: DdiSignature::new(root_hash, &fingerprint, &message).to_bytes(),
@@ -299,7 +299,7 @@ impl Keys {
         };
         let prepared = SignedData::detached(sums, release.certificate()).prepare();
         Ok(Some(
-            prepared.attach(&release.sign("SHA256SUMS", prepared.to_sign())?),
+            prepared.attach(&release.sign_for("SHA256SUMS", prepared.to_sign())?),
         ))
     }
 }
@@ -323,7 +323,7 @@ fn sign(
     };
     let scanned = authenticode::scan(file, size).map_err(program)?;
     let prepared = authenticode::prepare(&scanned.sha256, credential.certificate(), credential.chain());
-    let message = prepared.attach(&credential.sign(name, prepared.to_sign())?);
+    let message = prepared.attach(&credential.sign_for(name, prepared.to_sign())?);
     let size = authenticode::append(&scanned, &message, file).map_err(program)?;
     authenticode::verify(file, size, trust).map_err(|source| ComposeError::SelfCheck {
         name: name.to_owned(),

@@ -51,7 +51,7 @@ pub fn signed_update(
     let mut message = SignedData::detached(&signed, signer.certificate());
     message.certificates = vec![signer.certificate()];
     let message = message.prepare();
-    let signature = signer.sign("a signature database", message.to_sign())?;
+    let signature = signer.sign(message.to_sign())?;
     Ok(AuthenticatedUpdate {
         time,
         signature: message.attach_bare(&signature),

@@ -86,12 +86,20 @@ impl Credential {
     ///
     /// # Errors
     /// Where the key refuses, or signs wrongly, or is elsewhere and has not answered yet.
-    pub fn sign(&self, of: &str, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+    pub fn sign_for(&self, of: &str, message: &[u8]) -> Result<Vec<u8>, SigningError> {
         let signature = self.signer.sign_for(of, self.scheme(), message)?;
         let key = self.certificate.public_key();
         key.verify(self.scheme(), message, &signature)
             .map_err(|_| SigningError::WrongSignature)?;
         Ok(signature)
+    }
+
+    /// As [`Self::sign_for`], of a message that is signed here or not at all.
+    ///
+    /// # Errors
+    /// As [`Self::sign_for`].
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+        self.sign_for("a message", message)
     }
 
     /// Whether certificate and chain may be used for `usage` at `at` (seconds since 1970).

@@ -214,7 +214,7 @@ fn a_second_commit_writes_what_is_new() {
         let second = write_commit(&tree, &later, &repo).unwrap();
         // The file, the directories /usr/share, /usr and /, and the commit.
         assert_eq!(second.tree.objects_written, 5);
-        assert_eq!(second.files, first.files + 1);
+        assert_eq!(second.tree.files, first.tree.files + 1);
         let opened = Repo::open(&repo).unwrap();
         assert_eq!(opened.resolve(REF).unwrap(), second.checksum);
         assert_eq!(

@@ -363,11 +363,13 @@ impl Image {
         change(&mut manifest);
         fs::write(self.directory().join("manifest.json"), manifest.to_string()).unwrap();
         let names = ["usr.erofs", "usr.verity", "efi"].map(|ending| format!("{STEM}.{ending}"));
-        write_sums(
-            &self.directory(),
-            &[&names[..], &["manifest.json".to_owned()]].concat(),
-        )
-        .unwrap();
+        let directory = self.directory();
+        let names = names.into_iter().chain(["manifest.json".to_owned()]);
+        let sums = names.map(|name| {
+            let digest = file_digest(&directory.join(&name)).unwrap();
+            (name, digest)
+        });
+        write_sums(&directory, &sums.collect::<Vec<_>>()).unwrap();
     }
 
     /// Where the partition of `role` in slot A begins on the disk.
