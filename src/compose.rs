@@ -15,6 +15,7 @@ mod scriptlets;
 mod set;
 mod signing;
 mod system;
+mod tpm;
 mod uki;
 mod workspace;
 

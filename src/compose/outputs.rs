@@ -298,7 +298,7 @@ pub fn write_manifest(
             checksum: commit.checksum,
         },
         usr_root_hash: hex(&sealed.root_hash),
-        pcrs: pcrs::describe(boot, uki, addons)?,
+        pcrs: pcrs::describe(boot, uki, addons, firmware_keys)?,
         rpm_verify: rpm_verify(plan, set, made)?,
         signatures,
 
