@@ -18,6 +18,7 @@ mod seal;
 mod set;
 mod signing;
 mod system;
+mod tpm;
 mod uki;
 mod usr;
 mod workspace;

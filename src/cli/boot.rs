@@ -256,7 +256,8 @@ fn machine(args: &BootArgs, attached: bool) -> miette::Result<Machine> {
         .secure_boot(args.secure_boot)
         .setup_mode(args.setup_mode)
         .tpm(args.tpm)
-        .reboots(attached)
+        // Whatever enrols keys restarts the machine.
+        .reboots(attached || args.setup_mode)
         .bus(match args.bus {
             Bus::Virtio => DiskBus::VirtioBlk,
             Bus::Nvme => DiskBus::Nvme,

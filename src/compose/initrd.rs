@@ -4,6 +4,7 @@ use super::ComposeError;
 use super::built_root;
 use super::kernel::Kernel;
 use super::root;
+use super::tpm;
 use crate::definition::plan::{InitrdCodec, Plan};
 use crate::initrd::{self, Initrd, InitrdError, InitrdSpec, Recipe};
 use crate::tree::path::TreePath;
@@ -78,6 +79,8 @@ fn recipe(plan: &Plan) -> Recipe {
             .collect::<Vec<_>>()
     };
     let paths = |paths: &[TreePath]| paths.iter().map(TreePath::to_string).collect::<Vec<_>>();
+    let mut binaries_optional = paths(&initrd.binaries_optional);
+    binaries_optional.extend(tpm::libraries(plan));
     Recipe {
         compression_level: match initrd.compression {
             InitrdCodec::Zstd => i32::from(initrd.compression_level),
@@ -88,8 +91,13 @@ fn recipe(plan: &Plan) -> Recipe {
         units: units(&initrd.units),
         units_optional: units(&initrd.units_optional),
         binaries: paths(&initrd.binaries),
-        binaries_optional: paths(&initrd.binaries_optional),
-        dlopen_features: [root::features(plan), built_root::features(plan)].concat(),
+        binaries_optional,
+        dlopen_features: [
+            tpm::features(plan),
+            root::features(plan),
+            built_root::features(plan),
+        ]
+        .concat(),
         udev_rules: initrd.udev_rules.clone(),
         udev_rules_optional: initrd.udev_rules_optional.clone(),
         files: paths(&initrd.files),

@@ -310,7 +310,7 @@ pub fn write_manifest(
             checksum: commit,
         },
         usr_root_hash: facts.root_hash.clone(),
-        pcrs: pcrs::describe(boot, uki, addons)?,
+        pcrs: pcrs::describe(boot, uki, addons, firmware_keys)?,
         rpm_verify: facts.rpm_verify.clone(),
         signatures,
 

@@ -4,10 +4,11 @@ use super::ComposeError;
 use super::addons::Addon;
 use super::boot::Boot;
 use super::uki::{BANKS, KernelImage};
+use crate::firmware::{Databases, ImageFiles};
 use crate::formats::at::Content;
 use crate::formats::pcr::uki::at_phase;
 use crate::formats::pcr::{Bank, Value};
-use crate::measure::{self, Firmware};
+use crate::measure::{self, Chain, Firmware};
 use crate::report::{ManifestFirmwarePcrs, ManifestPcrEvent, ManifestPcrs, ManifestUkiPcr};
 
 /// The boot's phases that are told: what systemd-measure tells by default, and before any.
@@ -20,11 +21,19 @@ const PHASES: [&str; 5] = [
 ];
 
 /// Measures what lies on the ESP as a boot of the default profile does.
-pub fn describe(boot: &Boot, uki: &KernelImage, addons: &[Addon]) -> Result<ManifestPcrs, ComposeError> {
+pub fn describe(
+    boot: &Boot,
+    uki: &KernelImage,
+    addons: &[Addon],
+    keys: &ImageFiles,
+) -> Result<ManifestPcrs, ComposeError> {
     let file = Content::new(&uki.file, uki.size);
     let chain = boot.chain(file, addons);
     let events = measure::events(&chain, &BANKS)?;
-    let firmware = [Firmware::ovmf()];
+    let firmware: Vec<_> = [Firmware::ovmf()]
+        .into_iter()
+        .chain(with_keys(keys, &chain))
+        .collect();
     Ok(ManifestPcrs {
         uki: uki_pcrs(uki),
         firmware: firmware
@@ -51,6 +60,29 @@ pub fn describe(boot: &Boot, uki: &KernelImage, addons: &[Addon]) -> Result<Mani
             })
             .collect(),
     })
+}
+
+/// OVMF with the image's keys: as `hullwright` enrols them, and as the boot loader does.
+fn with_keys(keys: &ImageFiles, chain: &Chain<'_>) -> Vec<Firmware> {
+    if keys.output.is_empty() {
+        return Vec::new();
+    }
+    let addons = chain.addons.iter().map(|addon| &addon.content);
+    let mut authorities = Vec::new();
+    for program in [&chain.loader, &chain.uki].into_iter().chain(addons) {
+        // One that is to be signed elsewhere is signed for the certificate that the definition names.
+        let entry = keys.databases.voucher(program);
+        let entry = entry.or_else(|| keys.databases.entry_of(&keys.signer));
+        authorities.extend(entry.filter(|entry| !authorities.contains(entry)));
+    }
+    let firmware = |name, databases: &Databases| {
+        Firmware::ovmf_with_keys(name, databases.contents(), authorities.clone())
+    };
+    let mut all = vec![firmware("ovmf-secure-boot-on", &keys.databases.enrolled())];
+    if !keys.esp.is_empty() {
+        all.push(firmware("ovmf-secure-boot-auto-enrolled", &keys.databases));
+    }
+    all
 }
 
 fn text(value: Option<Value>) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::ComposeError;
+use super::{ComposeError, tpm};
 use crate::definition::names::KernelArgument;
 use crate::definition::plan::{AddonPlace, EncryptionMode, Plan, Recovery};
 use crate::definition::uki::UkiAddon;
@@ -45,8 +45,6 @@ const PROGRAMS: [&str; 21] = [
 ];
 /// What wraps the recovery key.
 const WRAPPER: &str = "/usr/bin/openssl";
-/// How libtss2 reaches the TPM: loaded by a name that no note of the program holds.
-const TPM_DEVICE: &[u8] = b"libtss2-tcti-device.so.0";
 
 fn made_at_first_boot(plan: &Plan) -> bool {
     plan.encryption.root.mode == EncryptionMode::FirstBoot
@@ -163,9 +161,9 @@ pub fn check_initrd(plan: &Plan, initrd: &Tree) -> Result<(), ComposeError> {
         .filter(|path| initrd.resolve(&TreePath::literal(path)).is_none())
         .map(|path| (*path).to_owned())
         .collect();
-    let library = |(path, _): (TreePath, _)| path.name() == Some(TPM_DEVICE);
+    let library = |(path, _): (TreePath, _)| path.name() == Some(tpm::DEVICE.as_bytes());
     if !initrd.walk().any(library) {
-        missing.push(String::from_utf8_lossy(TPM_DEVICE).into_owned());
+        missing.push(tpm::DEVICE.to_owned());
     }
     if missing.is_empty() {
         Ok(())

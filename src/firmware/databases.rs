@@ -3,7 +3,8 @@
 use uuid::{Uuid, uuid};
 
 use super::FirmwareError;
-use crate::formats::authenticode::Trust;
+use crate::formats::at::Content;
+use crate::formats::authenticode::{self, Trust};
 use crate::formats::efi::{Entry, SignatureDatabase, Time, guid};
 use crate::formats::x509::Certificate;
 
@@ -12,6 +13,12 @@ pub const OWNER: Uuid = uuid!("7c2f3f0e-6a0b-4f5e-9c58-3d1f5a0c9e42");
 
 /// Where a build leaves what firmware is to trust, in its output directory: [`super::key_files`].
 pub const SECURE_BOOT_DIRECTORY: &str = "secure-boot";
+
+/// The SHA-256 of nothing.
+const NOTHING: [u8; 32] = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27,
+    0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
 
 /// Before any certificate in use: 2010-01-01, as OVMF's own tools date what has no date.
 const NO_DATE: i64 = 1_262_304_000;
@@ -125,6 +132,52 @@ impl Databases {
             forbidden_images: self.dbx.images().copied().collect(),
             forbidden_hashes: hashes.collect(),
         }
+    }
+
+    /// As they are enrolled where a store is written: where nothing is revoked, `dbx` has a digest that no image has, as OVMF's own tools
+    /// do it. The variable is then there, and is measured as one.
+    pub fn enrolled(&self) -> Self {
+        let mut all = Self::default();
+        for database in Database::ALL {
+            all.get_mut(database).add_all(self.get(database));
+        }
+        if all.dbx.is_empty() {
+            all.dbx.add_image(guid::OVMF_DEFAULT_KEYS, NOTHING);
+        }
+        all
+    }
+
+    /// Contents of the four variables, in the order of [`Database::ALL`].
+    pub fn contents(&self) -> [Vec<u8>; 4] {
+        Database::ALL.map(|database| self.get(database).to_bytes())
+    }
+
+    /// The first entry of `db` (`EFI_SIGNATURE_DATA`: its owner, then the certificate) that lets firmware start `program` by its
+    /// signature; `None` where none does, or the program is not signed.
+    pub fn voucher(&self, program: &Content<'_>) -> Option<Vec<u8>> {
+        self.entry(|der| {
+            let Ok(certificate) = Certificate::from_der(der) else {
+                return false;
+            };
+            let trust = Trust {
+                certificates: vec![certificate],
+                ..Trust::default()
+            };
+            authenticode::verify(program, program.size(), &trust).is_ok()
+        })
+    }
+
+    /// The entry of `db` with the certificate `der`.
+    pub fn entry_of(&self, der: &[u8]) -> Option<Vec<u8>> {
+        self.entry(|known| known == der)
+    }
+
+    fn entry(&self, is_it: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+        let lists = self.db.lists.iter().filter(|list| list.kind == guid::CERT_X509);
+        let found = lists
+            .flat_map(|list| &list.signatures)
+            .find(|signature| is_it(&signature.data))?;
+        Some([found.owner.to_bytes_le().as_slice(), &found.data].concat())
     }
 
     /// A time for the database that depends on its content alone: when the newest of its certificates begins to be valid.

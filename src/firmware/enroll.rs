@@ -7,12 +7,6 @@ use super::{Database, Databases, FirmwareError};
 use crate::formats::efi::variable::attribute;
 use crate::formats::efi::{SignatureDatabase, Time, Variable, VariableStore, guid};
 
-/// The SHA-256 of nothing.
-const NOTHING: [u8; 32] = [
-    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27,
-    0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
-];
-
 /// What is to be done with a store.
 #[derive(Debug, Clone, Default)]
 pub struct Enrolment {
@@ -23,9 +17,8 @@ pub struct Enrolment {
     pub time: Option<Time>,
 }
 
-/// The variable store in the file `template` with `enrolment`'s keys and Secure Boot on; everything else in it stays. Where
-/// nothing is revoked, `dbx` gets a digest that no image has, as OVMF's own tools do: the variable is then there, and is
-/// measured as one.
+/// The variable store in the file `template` with `enrolment`'s keys, as [`Databases::enrolled`] has them, and Secure Boot on;
+/// everything else in it stays.
 ///
 /// # Errors
 /// [`Databases::check`] fails; the template is no variable store, or has no room.
@@ -36,19 +29,20 @@ pub fn enroll(template: &Path, enrolment: &Enrolment) -> Result<Vec<u8>, Firmwar
         source,
     };
     let mut store = VariableStore::parse(read(template)?).map_err(failed)?;
+    let mut databases = Databases::default();
     for database in Database::ALL {
-        let mut lists = SignatureDatabase::default();
+        let lists = databases.get_mut(database);
         let known = store.get(database.vendor(), database.name());
         if let Some(known) = known.filter(|_| enrolment.append && database != Database::Pk) {
-            lists = SignatureDatabase::parse(&known.data).map_err(|source| FirmwareError::Lists {
+            *lists = SignatureDatabase::parse(&known.data).map_err(|source| FirmwareError::Lists {
                 path: template.to_owned(),
                 source,
             })?;
         }
         lists.add_all(enrolment.databases.get(database));
-        if database == Database::Dbx && lists.is_empty() {
-            lists.add_image(guid::OVMF_DEFAULT_KEYS, NOTHING);
-        }
+    }
+    let databases = databases.enrolled();
+    for database in Database::ALL {
         let time = enrolment
             .time
             .unwrap_or_else(|| enrolment.databases.time(database));
@@ -58,7 +52,7 @@ pub fn enroll(template: &Path, enrolment: &Enrolment) -> Result<Vec<u8>, Firmwar
                 database.vendor(),
                 database.name(),
                 attribute::SECURE_BOOT,
-                lists.to_bytes(),
+                databases.get(database).to_bytes(),
             )
         });
     }

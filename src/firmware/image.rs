@@ -32,6 +32,10 @@ pub struct ImageFiles {
     pub output: Vec<(String, Vec<u8>)>,
     /// For the ESP.
     pub esp: Vec<(String, Vec<u8>)>,
+    /// What firmware will trust with [`ImageFiles::output`]; nothing where that is empty.
+    pub databases: Databases,
+    /// The certificate that boot loader and UKI are signed with; DER.
+    pub signer: Vec<u8>,
 }
 
 impl ImageKeys<'_> {
@@ -43,6 +47,9 @@ impl ImageKeys<'_> {
     pub fn files(&self) -> Result<ImageFiles, FirmwareError> {
         let mut files = ImageFiles::default();
         let mut databases = self.named()?;
+        if let Some(der) = databases.db.certificates().next() {
+            files.signer = der.to_vec();
+        }
         if let Some(directory) = self.auto_enroll {
             databases = enrolled(directory, &databases, &mut files)?;
         }
@@ -67,6 +74,7 @@ impl ImageKeys<'_> {
             .map(|(name, bytes)| (format!("{SECURE_BOOT_DIRECTORY}/{name}"), bytes));
         files.output.extend(placed);
         files.output.sort();
+        files.databases = databases;
         Ok(files)
     }
 

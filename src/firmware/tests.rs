@@ -10,7 +10,10 @@ use tempfile::TempDir;
 use uuid::{Uuid, uuid};
 
 use super::*;
+use crate::formats::at::Content;
+use crate::formats::authenticode;
 use crate::formats::efi::{SignatureDatabase, Time, Variable, VariableStore, guid};
+use crate::formats::pe::tests::sample_stub;
 use crate::signing::{Credential, DevelopmentSet, KeySource};
 use crate::testing::{skip, tool};
 
@@ -408,4 +411,51 @@ fn a_build_leaves_what_firmware_needs() {
     fs::write(auto.join("db.auth"), "what").unwrap();
     let error = enrolled.files().unwrap_err().to_string();
     assert!(error.contains("db.auth cannot be enrolled"), "{error}");
+}
+
+/// What PCR 7 is told to hold depends on both.
+#[test]
+fn the_entry_of_db_that_vouches_for_a_program_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name);
+    let set = DevelopmentSet {
+        name: "Test".into(),
+        bits: 2048,
+        ec: false,
+        now: 1_750_000_000,
+    };
+    set.write(&place("own")).unwrap();
+    let credential = |name: &str| {
+        let file = |ending: &str| place("own").join(format!("{name}.{ending}"));
+        let key = KeySource::File(file("key"));
+        Credential::open(&key, &file("pem")).unwrap().0
+    };
+    let (own, other) = (credential("db"), credential("KEK"));
+    let mut databases = Databases::default();
+    databases.db.add_certificate(OWNER, other.certificate().der());
+    databases.db.add_image(OWNER, [7; 32]);
+    databases.db.add_certificate(OWNER_GUID, own.certificate().der());
+
+    let program = sample_stub("program");
+    let scanned = authenticode::scan(program.as_slice(), program.len() as u64).unwrap();
+    let prepared = authenticode::prepare(&scanned.sha256, own.certificate(), own.chain());
+    let message = prepared.attach(&own.sign(prepared.to_sign()).unwrap());
+    let signed = place("signed");
+    fs::write(&signed, &program).unwrap();
+    let file = fs::File::options().read(true).write(true).open(&signed).unwrap();
+    authenticode::append(&scanned, &message, &file).unwrap();
+    let signed = fs::read(signed).unwrap();
+
+    let entry = [&OWNER_GUID.to_bytes_le()[..], own.certificate().der()].concat();
+    assert_eq!(databases.voucher(&Content::bytes(&signed)), Some(entry.clone()));
+    assert_eq!(databases.voucher(&Content::bytes(&program)), None);
+    assert_eq!(databases.entry_of(own.certificate().der()), Some(entry));
+    databases.db = SignatureDatabase::default();
+    databases.db.add_certificate(OWNER, other.certificate().der());
+    assert_eq!(databases.voucher(&Content::bytes(&signed)), None);
+
+    let enrolled = databases.enrolled();
+    assert!(databases.dbx.is_empty() && enrolled.dbx.images().count() == 1);
+    assert_eq!(enrolled.contents()[2], databases.db.to_bytes());
+    assert_eq!(enrolled.enrolled(), enrolled);
 }

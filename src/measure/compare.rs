@@ -75,8 +75,23 @@ fn is_images(event: &Logged<'_>) -> bool {
         }
 }
 
+/// The variable that says whether firmware enforces Secure Boot.
+const SECURE_BOOT: &str = "SecureBoot";
+
+/// What of `image` the machine that wrote `log` measures.
+fn measured<'a>(log: &EventLog<'_>, image: &'a [Event]) -> Vec<&'a Event> {
+    let variables = log.events.iter().filter(|event| event.pcr == 7);
+    let on = variables
+        .filter_map(Logged::variable)
+        .any(|variable| variable.name == SECURE_BOOT && variable.value == [1]);
+    let all = image.iter();
+    all.filter(|event| !(on && event.is_left_out_by_secure_boot()))
+        .collect()
+}
+
 /// What differs between the image's part of `log` in `bank` and `image`, register by register.
 pub fn differences(log: &EventLog<'_>, image: &[Event], bank: Bank) -> Vec<Difference> {
+    let image = measured(log, image);
     let mut differences = Vec::new();
     for pcr in PARTS {
         let found = log
@@ -114,6 +129,7 @@ pub fn differences(log: &EventLog<'_>, image: &[Event], bank: Bank) -> Vec<Diffe
 /// The registers [`PREDICTED`] in `bank` of the machine that wrote `log`, had it booted the image with the events `image`: the
 /// firmware's events are the log's, and the image's stand in the place of those that were there.
 pub fn predict(log: &EventLog<'_>, image: &[Event], bank: Bank) -> BTreeMap<u32, Value> {
+    let image = measured(log, image);
     let register = |pcr: u32| {
         let mut value = log.initial(pcr, bank);
         let mut own: Vec<Value> = image
@@ -190,6 +206,24 @@ mod tests {
             assert_ne!(predict(&old, &first, bank), expected.into());
         }
         assert_eq!(differences(&new, &second, Bank::Sha256), []);
+    }
+
+    #[test]
+    fn under_secure_boot_the_kernel_is_not_measured_by_firmware() {
+        let program = |what: &str| Event::of(4, what, what.as_bytes(), &BANKS);
+        let image = [program("UKI"), program("kernel")];
+        for (on, found) in [(1, &image[..1]), (0, &image[..])] {
+            let mut log = Log::new(&BANKS);
+            log.variable(7, EFI_VARIABLE_DRIVER_CONFIG, "SecureBoot", &[on]);
+            for event in found {
+                let load = image_load(1, "\\EFI\\x.efi");
+                log.add_digests(4, EFI_BOOT_SERVICES_APPLICATION, &event.digests, &load);
+            }
+            let log = EventLog::parse(&log.bytes).unwrap();
+            assert_eq!(differences(&log, &image, Bank::Sha256), []);
+            let told = predict(&log, &image, Bank::Sha256);
+            assert_eq!(told[&4], log.replay(Bank::Sha256)[&4]);
+        }
     }
 
     #[test]

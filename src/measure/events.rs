@@ -10,6 +10,9 @@ use crate::formats::pcr::uki::{MEASURED, sections};
 use crate::formats::pcr::{Bank, Value, image};
 use crate::formats::pe::{Image, Section};
 
+/// The program inside the UKI. Where Secure Boot is on, nobody measures it into PCR 4: systemd-stub keeps firmware from looking at
+/// what the UKI's own signature covers.
+pub(super) const KERNEL: &str = "kernel";
 /// Longest text that is read out of a UKI.
 const LONGEST_TEXT: u64 = 1 << 20;
 
@@ -25,6 +28,11 @@ pub struct Event {
 }
 
 impl Event {
+    /// Whether it happens on a machine only while Secure Boot is off there.
+    pub(super) fn is_left_out_by_secure_boot(&self) -> bool {
+        self.pcr == 4 && self.what == KERNEL
+    }
+
     /// The measuring of `bytes`.
     pub fn of(pcr: u32, what: impl Into<String>, bytes: &[u8], banks: &[Bank]) -> Self {
         Self {
@@ -88,7 +96,7 @@ pub fn events(chain: &Chain<'_>, banks: &[Bank]) -> Result<Vec<Event>, MeasureEr
         events.push(program(format!("add-on {}", addon.name), &addon.content)?);
         appended.push(Uki::read(addon.content, 0)?.text(".cmdline")?);
     }
-    events.push(program("kernel".to_owned(), &kernel)?);
+    events.push(program(KERNEL.to_owned(), &kernel)?);
 
     for name in MEASURED {
         let Some(content) = uki.content(name) else {

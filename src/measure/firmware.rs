@@ -45,6 +45,16 @@ impl Firmware {
         }
     }
 
+    /// OVMF with these contents of `PK`, `KEK`, `db` and `dbx`, Secure Boot on.
+    pub fn ovmf_with_keys(name: &str, keys: [Vec<u8>; 4], authorities: Vec<Vec<u8>>) -> Self {
+        Self {
+            name: name.to_owned(),
+            secure_boot: true,
+            keys,
+            authorities,
+        }
+    }
+
     /// What it measures into PCR 4 and PCR 7 around the programs of an image, before them and, for authorities, while it
     /// loads them.
     pub fn events(&self, banks: &[Bank]) -> Vec<Event> {
@@ -78,6 +88,9 @@ impl Firmware {
     /// The registers [`PREDICTED`] in `bank`, as the kernel is started by an image with the events `image`.
     pub fn predict(&self, image: &[Event], bank: Bank) -> BTreeMap<u32, Value> {
         let mut registers: BTreeMap<_, _> = PREDICTED.map(|pcr| (pcr, Value::zero(bank))).into();
+        let image = image
+            .iter()
+            .filter(|event| !(self.secure_boot && event.is_left_out_by_secure_boot()));
         for event in self.events(&[bank]).iter().chain(image) {
             if let (Some(value), Some(digest)) = (registers.get_mut(&event.pcr), event.digest(bank)) {
                 *value = value.extended(&digest);

@@ -15,4 +15,5 @@ mod measured;
 mod rpm_verify;
 mod sealed_lab;
 mod sealed_root;
+mod sealed_secure;
 mod secure_boot;

@@ -2,6 +2,7 @@
 //! from boot to boot, to be looked into and altered in between.
 
 use std::fs::{self, File};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -9,9 +10,9 @@ use hullwright::vm::{End, Machine, Ovmf, Qemu};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::lab::{GROW, PATIENCE};
+use crate::lab::{Answers, GROW, PATIENCE};
 use crate::support::image::{built_image, hullwright, output_file, said};
-use crate::support::{skip, tool};
+use crate::support::{sample_rpms, skip, tool};
 
 const MIB: u64 = 1 << 20;
 /// Of the ESP in the sample's layout, in MiB.
@@ -20,6 +21,8 @@ const ESP: (u64, u64) = (1, 256);
 /// The image, its keys, and the right to run a machine until this is dropped.
 pub struct SealedLab {
     pub built: PathBuf,
+    /// Where definition and keys lie.
+    definitions: PathBuf,
     pub keys: PathBuf,
     pub place: TempDir,
     _turn: File,
@@ -28,6 +31,8 @@ pub struct SealedLab {
 /// A machine's disk and what is kept of it.
 pub struct Kept {
     disk: PathBuf,
+    /// A variable store with the image's keys, for firmware that enforces Secure Boot.
+    variables: Option<PathBuf>,
 }
 
 /// Runs `program`, which must succeed.
@@ -56,16 +61,28 @@ impl SealedLab {
             tool(needed)?;
         }
         let tests = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let place = tests.join("sealed-definition");
-        let keys = place.join("keys");
-        fs::create_dir_all(&place).unwrap();
+        let definitions = tests.join("sealed-definition");
+        let keys = definitions.join("keys");
+        fs::create_dir_all(&definitions).unwrap();
         let turn = File::create(tests.join("boot.lock")).unwrap();
         turn.lock().unwrap();
         if !keys.exists() {
             let made = hullwright().arg("keys").arg("init").arg(&keys).output().unwrap();
             assert!(made.status.success(), "{}", said(&made));
         }
-        let definition = place.join("sealed.toml");
+        let updates = definitions.join("firmware-keys");
+        if !updates.exists() {
+            let enroll = ["keys", "enroll-ovmf", "--keys"];
+            let made = hullwright()
+                .args(enroll)
+                .arg(&keys)
+                .arg("--files")
+                .arg(&updates)
+                .output();
+            let made = made.unwrap();
+            assert!(made.status.success(), "{}", said(&made));
+        }
+        let definition = definitions.join("sealed.toml");
         let text = definition_text();
         if fs::read_to_string(&definition).ok().as_ref() != Some(&text) {
             fs::write(&definition, text).unwrap();
@@ -77,6 +94,7 @@ impl SealedLab {
             .unwrap();
         Some(Self {
             built,
+            definitions,
             keys,
             place,
             _turn: turn,
@@ -85,16 +103,96 @@ impl SealedLab {
 
     /// A machine that has not been started yet.
     pub fn machine(&self, name: &str) -> Kept {
+        self.machine_of(&self.built, name)
+    }
+
+    /// The same with the image that a build left in `built`.
+    pub fn machine_of(&self, built: &Path, name: &str) -> Kept {
         let dir = self.place.path().join(name);
         fs::create_dir(&dir).unwrap();
         let disk = dir.join("disk.raw");
-        fs::hard_link(output_file(&self.built, ".raw"), &disk).unwrap();
-        Kept { disk }
+        fs::hard_link(output_file(built, ".raw"), &disk).unwrap();
+        Kept {
+            disk,
+            variables: None,
+        }
+    }
+
+    /// A machine after its first boot, which is made once for all tests of an image.
+    pub fn booted(&self, name: &str) -> Kept {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sealed-first-boot");
+        let (disk, done) = (place.join("disk.raw"), place.join("done"));
+        let image = output_file(&self.built, ".raw");
+        let inode = |path: &Path| fs::metadata(path).map(|found| found.ino()).ok();
+        let first = Kept {
+            disk,
+            variables: None,
+        };
+        if !done.exists() || inode(&first.disk) != inode(&image) {
+            let _ = fs::remove_dir_all(&place);
+            fs::create_dir(&place).unwrap();
+            fs::hard_link(image, &first.disk).unwrap();
+            first.boot();
+            fs::write(done, "").unwrap();
+        }
+        self.copy(&first, name)
+    }
+
+    /// As [`Self::machine`], with firmware that trusts the image's keys alone, which lie beside the disk as the build left them.
+    pub fn secure_machine(&self, name: &str) -> Kept {
+        let mut machine = self.machine(name);
+        let variables = machine.disk.with_file_name("variables.fd");
+        let keys = machine.disk.with_file_name("secure-boot");
+        std::os::unix::fs::symlink(self.built.join("secure-boot"), &keys).unwrap();
+        let enroll = ["keys", "enroll-ovmf", "--keys"];
+        let made = hullwright()
+            .args(enroll)
+            .arg(keys)
+            .arg("-o")
+            .arg(&variables)
+            .output();
+        let made = made.unwrap();
+        assert!(made.status.success(), "{}", said(&made));
+        machine.variables = Some(variables);
+        machine
+    }
+
+    /// An update of the image, with a user more, `newcomer`, an initrd that knows the first disk as the machine's own, and an
+    /// ESP from which firmware in setup mode takes the image's keys.
+    pub fn update(&self) -> PathBuf {
+        let rpms = sample_rpms().unwrap();
+        let overlay = self.definitions.join("overlay");
+        fs::create_dir_all(overlay.join("usr/lib/sysusers.d")).unwrap();
+        let user = overlay.join("usr/lib/sysusers.d/newcomer.conf");
+        fs::write(user, "u newcomer 870 \"Came later\" /\n").unwrap();
+        let rules = self.definitions.join("initrd/usr/lib/udev/rules.d");
+        fs::create_dir_all(&rules).unwrap();
+        fs::write(rules.join("90-own-disk.rules"), OWN_DISK).unwrap();
+        let ids = self.definitions.join("update.ids.lock");
+        let known = Path::new(env!("CARGO_MANIFEST_DIR")).join("image-defs/sample-container-host.ids.lock");
+        fs::copy(known, ids).unwrap();
+        let definition = self.definitions.join("update.toml");
+        if fs::read_to_string(&definition).ok().as_deref() != Some(UPDATE) {
+            fs::write(&definition, UPDATE).unwrap();
+        }
+        let mut lock = hullwright();
+        lock.args(["lock", "--ids"])
+            .arg(&definition)
+            .arg("--rpms")
+            .arg(&rpms);
+        let locked = lock
+            .arg("--key")
+            .arg(rpms.join("RPM-GPG-KEY-hullwright-sample"))
+            .output();
+        let locked = locked.unwrap();
+        assert!(locked.status.success(), "{}", said(&locked));
+        built_image("sealed-update", &definition).unwrap()
     }
 
     /// The same machine once more: its disk, its TPM, its firmware.
     pub fn copy(&self, kept: &Kept, name: &str) -> Kept {
-        let copy = self.machine(name);
+        let mut copy = self.machine(name);
+        copy.variables.clone_from(&kept.variables);
         run(
             "cp",
             ["-a".as_ref(), kept.dir().as_os_str(), copy.dir().as_os_str()],
@@ -102,8 +200,39 @@ impl SealedLab {
         copy
     }
 
-    /// A UKI of the image's own parts with `more` on its command line, made by ukify and signed for PCR 11 with `key`.
-    pub fn other_uki(&self, ukify: &Path, key: &Path, more: &str) -> PathBuf {
+    /// `program` signed by sbsign with the key that firmware trusts.
+    pub fn sign(&self, program: &Path) -> PathBuf {
+        let signed = program.with_extension("signed.efi");
+        let mut command = Command::new("sbsign");
+        command.arg("--key").arg(self.keys.join("db.key"));
+        command.arg("--cert").arg(self.keys.join("db.pem"));
+        let output = command
+            .arg("--output")
+            .arg(&signed)
+            .arg(program)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        signed
+    }
+
+    /// An add-on that adds `planted` to the command line, made by ukify.
+    pub fn addon(&self, ukify: &Path) -> PathBuf {
+        let addon = self.place.path().join("x.addon.efi");
+        let stub = stub(ukify).with_file_name("addonx64.efi.stub");
+        let arguments = [
+            "build".to_owned(),
+            "--cmdline=planted".to_owned(),
+            format!("--stub={}", stub.display()),
+            format!("--output={}", addon.display()),
+        ];
+        run(ukify, arguments);
+        addon
+    }
+
+    /// A UKI of the image's own parts with `more` on its command line, made by ukify and signed for PCR 11 with `key`. What
+    /// is in `initrd`, an archive, takes the place of what the image's own initrd has.
+    pub fn other_uki(&self, ukify: &Path, key: &Path, more: &str, initrd: Option<&Path>) -> PathBuf {
         let dir = tempfile::tempdir_in(self.place.path()).unwrap().keep();
         let image = output_file(&self.built, ".efi");
         let part = |name: &str| dir.join(name).display().to_string();
@@ -122,7 +251,7 @@ impl SealedLab {
             ["pkey", "-in", key.to_str().unwrap(), "-pubout", "-out", &public],
         );
         let out = dir.join("other.efi");
-        let arguments = [
+        let mut arguments = vec![
             "build".to_owned(),
             format!("--linux={}", part("linux")),
             format!("--initrd={}", part("initrd")),
@@ -135,8 +264,17 @@ impl SealedLab {
             "--pcr-banks=sha256".to_owned(),
             format!("--output={}", out.display()),
         ];
+        arguments.extend(initrd.map(|initrd| format!("--initrd={}", initrd.display())));
         run(ukify, arguments);
         out
+    }
+}
+
+/// Of a file that is planted: what makes the stub look at it.
+fn extension(file: &Path) -> &'static str {
+    match file.extension().and_then(std::ffi::OsStr::to_str) {
+        Some("efi") => "addon.efi",
+        _ => "cred",
     }
 }
 
@@ -147,6 +285,23 @@ fn stub(ukify: &Path) -> PathBuf {
     tools.join("root/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 }
 
+const UPDATE: &str = r#"extends = ["sealed.toml"]
+[image]
+version = "13.20261128"
+released = 2026-11-28
+[os]
+ids = "update.ids.lock"
+overlays = ["overlay"]
+[secure-boot]
+auto-enroll = "firmware-keys"
+[initrd]
+overlays = ["initrd"]
+[outputs.erofs]
+level = 1
+"#;
+/// What Azure's own rules say of the disk of a machine there.
+const OWN_DISK: &str = "SUBSYSTEM==\"block\", KERNEL==\"vda\", SYMLINK+=\"disk/azure/os\"\n";
+
 fn definition_text() -> String {
     let project = env!("CARGO_MANIFEST_DIR");
     format!(
@@ -154,6 +309,8 @@ fn definition_text() -> String {
          [image]\nid = \"sample-sealed\"\n\
          [os]\nids = \"{project}/image-defs/sample-container-host.ids.lock\"\n\
          [outputs]\nformats = {{ replace = [\"raw\"] }}\n\
+         [secure-boot]\ndb = {{ key = \"keys/db.key\", cert = \"keys/db.pem\" }}\n\
+         pk = \"keys/PK.pem\"\nkek = \"keys/KEK.pem\"\n\
          [measured-boot]\nkey = \"keys/pcr.key\"\n\
          [encryption.root]\nrecovery = {{ escrow = \"keys/escrow.pem\" }}\n"
     )
@@ -164,7 +321,8 @@ impl Kept {
         self.disk.with_file_name("disk.raw.kept")
     }
 
-    fn overlay(&self) -> String {
+    /// What the machine wrote, over [`Self::disk`].
+    pub fn overlay(&self) -> String {
         self.dir().join("disk.qcow2").display().to_string()
     }
 
@@ -179,7 +337,24 @@ impl Kept {
     }
 
     fn plan(&self) -> Machine {
-        Machine::new(&self.disk).grow(GROW).keep(true).tpm(true)
+        let machine = Machine::new(&self.disk).grow(GROW).keep(true).tpm(true);
+        match &self.variables {
+            Some(variables) => machine.secure_boot(true).variables(variables),
+            None => machine,
+        }
+    }
+
+    /// Boots until the machine is healthy, asks it what `script` says, and shuts it down; answers and console.
+    pub fn ask(&self, change: impl FnOnce(Machine) -> Machine, script: &str) -> (Answers, String) {
+        let mut vm = change(self.plan()).ssh(true).start().unwrap();
+        let healthy = vm.wait_healthy(PATIENCE);
+        let console = vm.console();
+        let healthy = healthy.unwrap_or_else(|error| panic!("{error:?}\n{console}"));
+        eprintln!("healthy after {:.0} s", healthy.as_secs_f64());
+        vm.wait_ssh(PATIENCE).unwrap();
+        let answers = Answers::read(&vm.ssh(&[script]).unwrap().stdout);
+        assert!(vm.power_off(PATIENCE).unwrap());
+        (answers, console)
     }
 
     /// Boots until the machine is healthy, and shuts it down; the console.
@@ -208,18 +383,63 @@ impl Kept {
 
     /// The partitions, as sfdisk sees them.
     pub fn partitions(&self) -> Vec<Value> {
-        let head = self.read(0, 2 * MIB);
-        let size = run("qemu-img", ["info", "--output=json", &self.overlay()]);
-        let size: Value = serde_json::from_slice(&size.stdout).unwrap();
-        File::options()
-            .write(true)
-            .open(&head)
-            .unwrap()
-            .set_len(size["virtual-size"].as_u64().unwrap())
-            .unwrap();
+        let head = self.table();
         let table = run("sfdisk", ["--json".as_ref(), head.as_os_str()]);
         let table: Value = serde_json::from_slice(&table.stdout).unwrap();
         table["partitiontable"]["partitions"].as_array().unwrap().clone()
+    }
+
+    /// A file of the disk's size with its first MiB, which has the partition table.
+    fn table(&self) -> PathBuf {
+        let head = self.read(0, MIB);
+        let size = run("qemu-img", ["info", "--output=json", &self.overlay()]);
+        let size: Value = serde_json::from_slice(&size.stdout).unwrap();
+        let file = File::options().write(true).open(&head).unwrap();
+        file.set_len(size["virtual-size"].as_u64().unwrap()).unwrap();
+        head
+    }
+
+    /// Writes the update that a build left in `directory` into the free slot, as a program that updates machines does.
+    pub fn install(&self, directory: &Path) {
+        let manifest = fs::read(directory.join("manifest.json")).unwrap();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        let table = self.table();
+        let partitions = self.partitions();
+        for (ending, made) in [
+            (".usr.erofs", &manifest["partitions"][1]),
+            (".usr.verity", &manifest["partitions"][2]),
+        ] {
+            let text = |key: &str| made[key].as_str().unwrap().to_uppercase();
+            let free = partitions.iter().position(|partition| {
+                partition["name"] == "_empty" && *partition["type"].as_str().unwrap() == text("type_uuid")
+            });
+            let free = free.unwrap();
+            let start = partitions[free]["start"].as_u64().unwrap() * 512;
+            self.write(start, &output_file(directory, ending));
+            let number = (free + 1).to_string();
+            for (option, value) in [
+                ("--part-uuid", text("uuid")),
+                ("--part-label", made["label"].as_str().unwrap().to_owned()),
+            ] {
+                run("sfdisk", [option, table.to_str().unwrap(), &number, &value]);
+            }
+        }
+        let file = File::open(&table).unwrap();
+        let size = file.metadata().unwrap().len();
+        const BACKUP: u64 = 33 * 512;
+        for (offset, length) in [(0, MIB), (size - BACKUP, BACKUP)] {
+            let mut bytes = vec![0; length as usize];
+            file.read_exact_at(&mut bytes, offset).unwrap();
+            let part = table.with_extension("part");
+            fs::write(&part, bytes).unwrap();
+            self.write(offset, &part);
+        }
+        let uki = output_file(directory, ".efi");
+        let name = uki.file_name().unwrap().to_str().unwrap();
+        let to = format!("::/EFI/Linux/{}+3.efi", name.strip_suffix(".efi").unwrap());
+        self.esp(|esp| {
+            run("mcopy", ["-i", esp, uki.to_str().unwrap(), &to]);
+        });
     }
 
     /// Where the root partition lies, in bytes.
@@ -269,6 +489,22 @@ impl Kept {
         change(esp.to_str().unwrap());
         self.write(start * MIB, &esp);
         fs::remove_file(esp).unwrap();
+    }
+
+    /// Puts `file` into `directory` of the ESP, which is made.
+    pub fn plant(&self, directory: &str, file: &Path) {
+        self.esp(|esp| {
+            run("mmd", ["-i", esp, &format!("::{directory}")]);
+            run(
+                "mcopy",
+                [
+                    "-i",
+                    esp,
+                    file.to_str().unwrap(),
+                    &format!("::{directory}/x.{}", extension(file)),
+                ],
+            );
+        });
     }
 
     /// The names of the files in `directory` of the ESP.

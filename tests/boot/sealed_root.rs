@@ -28,7 +28,7 @@ fn opens(head: &Path, secret: &[u8]) -> bool {
     opened.unwrap().success()
 }
 
-fn header(head: &Path) -> Value {
+pub fn header(head: &Path) -> Value {
     let dump = [
         "luksDump".as_ref(),
         "--dump-json-metadata".as_ref(),
@@ -103,13 +103,12 @@ fn first_boot_makes_a_volume_for_this_tpm_and_the_escrow_key() {
 }
 
 #[test]
-#[ignore = "boots five machines"]
+#[ignore = "boots up to five machines"]
 fn later_boots_open_it_by_tpm_and_signed_policy_alone() {
     let (Some(ukify), Some(lab)) = (tool("ukify"), SealedLab::enter()) else {
         return;
     };
-    let machine = lab.machine("first");
-    machine.boot();
+    let machine = lab.booted("first");
     let made = header(&machine.root_head());
     let partitions = machine.partitions();
 
@@ -119,13 +118,13 @@ fn later_boots_open_it_by_tpm_and_signed_policy_alone() {
     assert_eq!(machine.partitions(), partitions);
 
     let updated = lab.copy(&machine, "updated");
-    updated.replace_uki(&lab.other_uki(&ukify, &lab.keys.join("pcr.key"), "quiet"));
+    updated.replace_uki(&lab.other_uki(&ukify, &lab.keys.join("pcr.key"), "quiet", None));
     updated.boot();
     assert_eq!(header(&updated.root_head()), made);
 
     // A UKI that another key signed, and which brings that key as its own.
     let foreign = lab.copy(&machine, "foreign");
-    foreign.replace_uki(&lab.other_uki(&ukify, &lab.keys.join("db.key"), "quiet"));
+    foreign.replace_uki(&lab.other_uki(&ukify, &lab.keys.join("db.key"), "quiet", None));
     let console = foreign.refused(|machine| machine);
     assert!(
         console.contains("it is bound to another PCR key than this UKI's"),
@@ -145,7 +144,7 @@ fn later_boots_open_it_by_tpm_and_signed_policy_alone() {
 
 /// A file with an ext4 file system of `size` bytes.
 fn plaintext(lab: &SealedLab, size: u64) -> PathBuf {
-    let path = lab.place.path().join("plain");
+    let path = lab.place.path().join("plain.ext4");
     fs::File::create(&path).unwrap().set_len(size).unwrap();
     run("mkfs.ext4", ["-q".as_ref(), path.as_os_str()]);
     path
@@ -202,16 +201,14 @@ fn edit_metadata(volume: &Path, edit: impl Fn(&mut Value)) {
 }
 
 #[test]
-#[ignore = "boots seven machines"]
+#[ignore = "boots up to six machines"]
 fn planted_roots_are_refused() {
     let Some(lab) = SealedLab::enter() else { return };
-    let machine = lab.machine("first");
-    machine.boot();
-    let root = machine.root_offset();
-    let token = header(&machine.root_head())["tokens"]["0"].clone();
-
     let plain = plaintext(&lab, 17 * MIB);
     let foreign = volume(&lab, "foreign", &["--key-size=512"]);
+    let machine = lab.booted("first");
+    let root = machine.root_offset();
+    let token = header(&machine.root_head())["tokens"]["0"].clone();
     // With the machine's own token, whose key its TPM would give.
     let null = |name: &str, edit: fn(&mut Value)| {
         let path = volume(&lab, name, &["--key-size=512"]);
@@ -259,13 +256,15 @@ fn planted_roots_are_refused() {
 }
 
 #[test]
-#[ignore = "boots five machines"]
+#[ignore = "boots up to five machines"]
 fn what_is_added_to_the_boot_shuts_the_root() {
     let (Some(ukify), Some(lab)) = (tool("ukify"), SealedLab::enter()) else {
         return;
     };
-    let machine = lab.machine("first");
-    machine.boot();
+    let addon = lab.addon(&ukify);
+    let credential = lab.place.path().join("x.cred");
+    fs::write(&credential, "planted").unwrap();
+    let machine = lab.booted("first");
     let refused = |machine: &Kept, extra: Option<&str>| {
         let console = machine.refused(|machine| match extra {
             Some(text) => machine.oem_string(text),
@@ -274,26 +273,12 @@ fn what_is_added_to_the_boot_shuts_the_root() {
         assert!(console.contains("PCR 12 is "), "{console}");
     };
 
-    let addon = lab.place.path().join("x.addon.efi");
-    let out = format!("--output={}", addon.display());
-    run(ukify, ["build", "--cmdline=planted", &out]);
     let victim = lab.copy(&machine, "addon");
-    victim.esp(|esp| {
-        run("mmd", ["-i", esp, "::/loader/addons"]);
-        run("mcopy", ["-i", esp, addon.to_str().unwrap(), "::/loader/addons/"]);
-    });
+    victim.plant("/loader/addons", &addon);
     refused(&victim, None);
 
-    let credential = lab.place.path().join("x.cred");
-    fs::write(&credential, "planted").unwrap();
     let victim = lab.copy(&machine, "credential");
-    victim.esp(|esp| {
-        run("mmd", ["-i", esp, "::/loader/credentials"]);
-        run(
-            "mcopy",
-            ["-i", esp, credential.to_str().unwrap(), "::/loader/credentials/"],
-        );
-    });
+    victim.plant("/loader/credentials", &credential);
     refused(&victim, None);
 
     let extra = "io.systemd.stub.kernel-cmdline-extra=planted";
