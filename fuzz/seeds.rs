@@ -23,7 +23,8 @@ use pgp::types::{KeyDetails as _, KeyVersion, Password, Timestamp};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::targets::{FAT_RESERVED, FAT_SIZE, FAT_TABLE, package_header};
+use super::targets::disks::{FAT_RESERVED, FAT_SIZE, FAT_TABLE};
+use super::targets::package_header;
 
 /// When the key was made, and the signature.
 const BORN: u32 = 1_000_000_000;

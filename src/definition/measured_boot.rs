@@ -5,6 +5,7 @@ use serde::{Serialize, Serializer};
 use super::plan::PcrBank;
 use super::reader::{Context, Section};
 use super::values::{Fault, FromText, SourcePath};
+use crate::formats::pcr::uki::PHASES;
 
 /// `[measured-boot]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,15 +37,6 @@ pub enum PcrPublic {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootPhase(String);
 
-/// The words, in the order in which they are measured.
-const WORDS: [&str; 6] = [
-    "enter-initrd",
-    "leave-initrd",
-    "sysinit",
-    "ready",
-    "shutdown",
-    "final",
-];
 /// The one moment that policies are made for by default: before anything of the machine's own state is mounted.
 const INITRD: &str = "enter-initrd";
 
@@ -65,15 +57,15 @@ impl FromText for BootPhase {
         let example = "for example \"enter-initrd\", or \"enter-initrd:leave-initrd\"";
         let mut last = None;
         for word in text.split(':') {
-            let Some(place) = WORDS.iter().position(|known| *known == word) else {
+            let Some(place) = PHASES.iter().position(|known| *known == word) else {
                 return Err(
                     Fault::new(format!("holds `{word}`, which is no phase of the boot"))
-                        .help(format!("the phases are {}; {example}", WORDS.join(", "))),
+                        .help(format!("the phases are {}; {example}", PHASES.join(", "))),
                 );
             };
             if last >= Some(place) {
                 return Err(Fault::new(format!("has `{word}` out of order"))
-                    .help(format!("the phases follow each other: {}", WORDS.join(", "))));
+                    .help(format!("the phases follow each other: {}", PHASES.join(", "))));
             }
             last = Some(place);
         }

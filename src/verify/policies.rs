@@ -10,22 +10,13 @@ use super::{Notes, Place, Subject};
 use crate::formats::at::ReadAt;
 use crate::formats::pcr::Bank;
 use crate::formats::pcr::policy::{Policy, STUB_PCR};
-use crate::formats::pcr::uki::{SectionDigests, at_phase};
+use crate::formats::pcr::uki::{PHASES, SectionDigests, at_phase};
 use crate::formats::pe::Section;
 use crate::formats::{pcr, pem};
 use crate::signing::{PublicKey, Scheme};
 use crate::store::{hex, unhex};
 
 const MAX_SECTION: u32 = 1 << 20;
-/// The moments that systemd-pcrphase measures, in the order of a boot.
-const WORDS: [&str; 6] = [
-    "enter-initrd",
-    "leave-initrd",
-    "sysinit",
-    "ready",
-    "shutdown",
-    "final",
-];
 
 /// A policy, as systemd-measure(1) writes it.
 #[derive(Debug, Deserialize)]
@@ -193,7 +184,7 @@ fn check_policies(key: &str, signed: &str, values: &[pcr::Value]) -> Result<usiz
 
 /// The policies of every moment of a boot that leaves `value` as the kernel is started.
 fn moments(value: pcr::Value) -> Vec<String> {
-    let phases = (0..=WORDS.len()).map(|count| WORDS.get(..count).unwrap_or_default().join(":"));
+    let phases = (0..=PHASES.len()).map(|count| PHASES.get(..count).unwrap_or_default().join(":"));
     phases
         .map(|phase| hex(&Policy::new(at_phase(value, &phase), &phase).digest))
         .collect()

@@ -2,17 +2,16 @@
 //! firmware refuses it.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hullwright::firmware::{Enrolment, OWNER, enroll, read_directory};
-use hullwright::formats::authenticode;
 use hullwright::signing::{Credential, DevelopmentSet, KeySource};
 use hullwright::vm::{FailureKind, Machine, Ovmf, VmError};
 
 use crate::lab::{Answers, Lab, PATIENCE, script};
 use crate::support::image::output_file;
+use crate::support::signed::signed_program;
 use crate::support::{skip, tool};
 
 const LOADER: &str = "EFI/BOOT/BOOTX64.EFI";
@@ -84,7 +83,7 @@ impl Signed {
             loader.to_str().unwrap(),
         ]);
         let bytes = fs::read(&loader).unwrap();
-        signed.put(LOADER, &sign(&bytes, &signed.own));
+        signed.put(LOADER, &signed_program(&bytes, &signed.own));
         Some(signed)
     }
 
@@ -128,16 +127,6 @@ fn credential(place: &Path, set: &str) -> Credential {
         .0
 }
 
-fn sign(program: &[u8], signer: &Credential) -> Vec<u8> {
-    let scanned = authenticode::scan(program, program.len() as u64).unwrap();
-    let prepared = authenticode::prepare(&scanned.sha256, signer.certificate(), signer.chain());
-    let message = prepared.attach(&signer.sign(prepared.to_sign()).unwrap());
-    let file = tempfile::NamedTempFile::new().unwrap();
-    (&mut file.as_file()).write_all(program).unwrap();
-    authenticode::append(&scanned, &message, file.as_file()).unwrap();
-    fs::read(file.path()).unwrap()
-}
-
 /// `bytes` with the one place of `from` changed to `to`, which is as long.
 fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let places: Vec<_> = bytes
@@ -156,7 +145,7 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 #[ignore = "boots five machines"]
 fn own_keys() {
     let Some(signed) = Signed::make() else { return };
-    let good = sign(&signed.uki, &signed.own);
+    let good = signed_program(&signed.uki, &signed.own);
     let mut byte = good.clone();
     let middle = byte.len() / 2;
     byte[middle] ^= 1;
@@ -164,7 +153,7 @@ fn own_keys() {
         ("unsigned", signed.uki.clone()),
         (
             "foreign",
-            sign(&signed.uki, &credential(&signed.place, "foreign")),
+            signed_program(&signed.uki, &credential(&signed.place, "foreign")),
         ),
         (
             "another command line",

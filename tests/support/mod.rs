@@ -11,3 +11,6 @@ pub mod image;
 
 #[allow(dead_code)]
 pub mod rpm_verify;
+
+#[allow(dead_code)]
+pub mod signed;

@@ -5,6 +5,8 @@
 mod efi;
 mod enroll;
 mod secure_boot;
+#[path = "../support/signed.rs"]
+mod signed;
 #[path = "../../src/testing.rs"]
 mod testing;
 

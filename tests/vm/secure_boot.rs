@@ -1,7 +1,6 @@
 //! Firmware that enforces Secure Boot, with keys that we enrol, and programs that we sign: what it starts and what it refuses.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::efi::{self, Then};
+use super::signed::signed_program;
 use super::{HEALTHY, testing, tools};
 
 /// System management mode is slow where the host has other work: its processors wait for each other.
@@ -82,17 +82,6 @@ impl Lab {
     }
 }
 
-/// `program` signed as the composer signs boot loader and UKI.
-fn signed(program: &[u8], signer: &Credential) -> Vec<u8> {
-    let scanned = authenticode::scan(program, program.len() as u64).unwrap();
-    let prepared = authenticode::prepare(&scanned.sha256, signer.certificate(), signer.chain());
-    let message = prepared.attach(&signer.sign(prepared.to_sign()).unwrap());
-    let file = tempfile::NamedTempFile::new().unwrap();
-    (&mut file.as_file()).write_all(program).unwrap();
-    authenticode::append(&scanned, &message, file.as_file()).unwrap();
-    fs::read(file.path()).unwrap()
-}
-
 fn boot_path(program: &[u8]) -> Vec<u8> {
     efi::disk_of(&[("EFI/BOOT/BOOTX64.EFI", program)])
 }
@@ -128,7 +117,7 @@ fn check(wanted: &[&str]) {
     let Some(lab) = Lab::enter() else { return };
     let program = efi::program(HEALTHY, Then::Halt);
     let own = lab.credential("own", "db");
-    let good = signed(&program, &own);
+    let good = signed_program(&program, &own);
     let mut changed = good.clone();
     // Behind the text, where the program never looks.
     changed[0x1100] ^= 1;
@@ -156,14 +145,14 @@ fn check(wanted: &[&str]) {
         ("unsigned", program.clone(), trusted.clone(), false),
         (
             "foreign",
-            signed(&program, &lab.credential("foreign", "db")),
+            signed_program(&program, &lab.credential("foreign", "db")),
             trusted.clone(),
             false,
         ),
         // Who may change db may not start programs.
         (
             "by the KEK",
-            signed(&program, &lab.credential("own", "KEK")),
+            signed_program(&program, &lab.credential("own", "KEK")),
             trusted.clone(),
             false,
         ),
@@ -229,8 +218,8 @@ fn systemd_boot_enrols_the_keys() {
     };
     let files = key_files(&lab.databases(), signers, None, SignatureTemplate::None).unwrap();
     let file = |name: &str| &files.iter().find(|(known, _)| known == name).unwrap().1;
-    let loader = signed(&fs::read(loader).unwrap(), &db);
-    let program = signed(&efi::program(HEALTHY, Then::Halt), &db);
+    let loader = signed_program(&fs::read(loader).unwrap(), &db);
+    let program = signed_program(&efi::program(HEALTHY, Then::Halt), &db);
     let disk = efi::disk_of(&[
         ("EFI/BOOT/BOOTX64.EFI", &loader),
         ("EFI/guest.efi", &program),

@@ -3,7 +3,7 @@
 use super::AuthenticodeError;
 use super::message::Signature;
 use crate::formats::at::{Content, ReadAt, WriteAt};
-use crate::formats::pe::{CERTIFICATES, Image, u16_at, u32_at};
+use crate::formats::pe::{CERTIFICATES, Image, Section, u16_at, u32_at};
 use crate::formats::pe_append::{CHECKSUM, Checksum};
 
 /// What is read at once.
@@ -106,14 +106,8 @@ pub fn digest(source: &(impl ReadAt + ?Sized), size: u64) -> Result<[u8; 32], Au
     let (directory, table_at, table_size) = table(&image, size)?;
     let end = if table_size == 0 { size } else { table_at };
     let mut hasher = Hasher::new(&image, directory);
-    let mut sections: Vec<_> = image
-        .sections()
-        .iter()
-        .filter(|section| section.raw_size > 0)
-        .collect();
-    sections.sort_by_key(|section| section.raw_offset);
     let mut hashed = image.headers.len() as u64;
-    for section in sections {
+    for section in by_place(&image) {
         let size = u64::from(section.raw_size);
         hashed += size;
         if hashed > end {
@@ -167,19 +161,21 @@ fn table(image: &Image, size: u64) -> Result<(Option<usize>, u64, u32), Authenti
     Ok((directory, at, length))
 }
 
+/// The sections that have content in the file, in the order in which it stands there.
+fn by_place(image: &Image) -> Vec<&Section> {
+    let with_content = image.sections().iter().filter(|section| section.raw_size > 0);
+    let mut sections: Vec<_> = with_content.collect();
+    sections.sort_by_key(|section| section.raw_offset);
+    sections
+}
+
 /// Sections must follow headers and each other without a gap; anything may trail the last.
 fn check_layout(image: &Image, end: u64) -> Result<(), AuthenticodeError> {
     if image.directories.1 <= CERTIFICATES {
         return Err(AuthenticodeError::NoDirectory);
     }
-    let mut sections: Vec<_> = image
-        .sections()
-        .iter()
-        .filter(|section| section.raw_size > 0)
-        .collect();
-    sections.sort_by_key(|section| section.raw_offset);
     let mut at = image.headers.len() as u64;
-    for section in sections {
+    for section in by_place(image) {
         let start = u64::from(section.raw_offset);
         if start < at {
             return Err(AuthenticodeError::Overlap);

@@ -138,7 +138,17 @@ pub fn sections<'s, T>(
     }
 }
 
-/// `pcr`, once the boot has come to `phase`: words joined by colons (`enter-initrd:leave-initrd`). No word, no change.
+/// The moments that systemd-pcrphase measures, in the order of a boot.
+pub const PHASES: [&str; 6] = [
+    "enter-initrd",
+    "leave-initrd",
+    "sysinit",
+    "ready",
+    "shutdown",
+    "final",
+];
+
+/// `pcr`, once the boot has come to `phase`: of [`PHASES`], joined by colons (`enter-initrd:leave-initrd`). No word, no change.
 pub fn at_phase(pcr: Value, phase: &str) -> Value {
     let words = phase.split(':').filter(|word| !word.is_empty());
     words.fold(pcr, |pcr, word| pcr.measured(word.as_bytes()))
