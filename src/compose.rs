@@ -197,7 +197,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     boot.check_esp(plan, &kernel, &initrd)?;
     let sealed = progress.stage(
         "seal /usr",
-        || seal_usr(plan, tree, &workspace),
+        || seal_usr(plan, tree, &store, &workspace),
         |sealed| {
             format!(
                 "{} MiB, root hash {}…",
@@ -367,7 +367,12 @@ fn check_signatures(plan: &Plan, request: &Request, set: &RpmSet) -> Result<Vec<
 }
 
 /// Writes `/usr` as an erofs and its hash tree. Salt and UUIDs derive from what they seal.
-fn seal_usr(plan: &Plan, tree: &Tree, workspace: &Workspace) -> Result<SealedUsr, ComposeError> {
+fn seal_usr(
+    plan: &Plan,
+    tree: &Tree,
+    store: &Store,
+    workspace: &Workspace,
+) -> Result<SealedUsr, ComposeError> {
     let path = TreePath::literal("/usr");
     let directory = tree.get(&path).ok_or(ComposeError::NoUsr)?;
     let seed = seal::digest(tree, &path).0;
@@ -386,7 +391,9 @@ fn seal_usr(plan: &Plan, tree: &Tree, workspace: &Workspace) -> Result<SealedUsr
     };
     let stem = plan.image.stem();
     let file = workspace.create(&format!("{stem}.usr.erofs"))?;
-    usr::write_erofs(directory, &options, &file)?;
+    let clusters = store.values(usr::CLUSTERS)?;
+    usr::write_erofs(directory, &options, &file, &clusters)?;
+    clusters.keep()?;
     let size = workspace.size(&file)?;
 
     let salt = Digest::of(&[b"hullwright verity salt\0".as_slice(), &seed].concat());

@@ -97,7 +97,11 @@ fn a_full_disk_is_the_scriptlets_own() {
         let mut lab = lab(tight());
         let begun = Instant::now();
         let outcome = lab.sandbox.run(&script(body));
-        assert!(begun.elapsed() < Duration::from_secs(30), "{body}: {:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "{body}: {:?}",
+            begun.elapsed()
+        );
         match outcome {
             Ok(outcome) => assert_eq!(outcome.end, End::Disk, "{body}"),
             // What it left before it was stopped may be more than is ever read.
@@ -139,10 +143,7 @@ fn holes_count_and_are_not_read_for_ever() {
         Err(error) => error.to_string(),
     };
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    assert!(
-        error.contains(FILLED),
-        "{error}"
-    );
+    assert!(error.contains(FILLED), "{error}");
 }
 
 #[test]
