@@ -232,7 +232,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         || {
             progress.stage(
                 "write the commit",
-                || outputs::write_commit(plan, tree, &kernel, &uki, &sealed, &workspace),
+                || outputs::write_commit(plan, tree, &kernel, &uki, &sealed, &store, &workspace),
                 |commit| {
                     format!(
                         "{}… on {}",
@@ -291,6 +291,11 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         },
         |()| String::new(),
     )?;
+    for damage in store.take_damage() {
+        progress.warn(&format!(
+            "{damage}; it has been dropped from the store and made anew"
+        ));
+    }
     outputs::write_report(&workspace, progress, &made.scriptlets)?;
     let outputs = workspace.list()?;
     Ok(Built {

@@ -13,6 +13,7 @@ mod rpm;
 mod rpm_closure;
 mod sandbox;
 mod show;
+mod store;
 mod verify;
 
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ enum Command {
     #[command(hide = true)]
     SandboxFirstProcess,
     Show(show::Args),
+    Store(store::StoreArgs),
     Verify(verify::VerifyArgs),
 }
 
@@ -63,6 +65,7 @@ impl Cli {
             Command::Rpm(args) => rpm::run(&args),
             Command::SandboxFirstProcess => Ok(sandbox::run()),
             Command::Show(args) => show::run(&args),
+            Command::Store(args) => store::run(&args),
             Command::Verify(args) => verify::run(&args),
         }
     }

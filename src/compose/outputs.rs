@@ -30,7 +30,7 @@ use crate::rpmset::RpmSet;
 use crate::rpmset::closure::Open;
 use crate::rpmset::signature::{Checked, Verdict};
 use crate::scriptlet::Done;
-use crate::store::{Digest, hex};
+use crate::store::{Digest, Store, hex};
 use crate::tree::{Kind, Tree, rpm_verify};
 
 /// Checks that need no package: nothing has been written yet.
@@ -105,6 +105,7 @@ pub fn write_commit(
     kernel: &Kernel,
     uki: &KernelImage,
     sealed: &SealedUsr,
+    store: &Store,
     workspace: &Workspace,
 ) -> Result<Commit, ComposeError> {
     let text = |text: &str| Value::Str(text.to_owned());
@@ -143,7 +144,8 @@ pub fn write_commit(
         },
         sync: false,
     };
-    Ok(ostree::write_commit(tree, &options, &workspace.path("repo"))?)
+    let repo = workspace.path("repo");
+    Ok(ostree::write_commit_from(tree, &options, &repo, Some(store))?)
 }
 
 /// The disks, and what the manifest says of them.

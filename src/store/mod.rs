@@ -4,13 +4,18 @@ mod blob;
 mod checksum;
 mod damage;
 mod digest;
+mod entries;
 mod files;
+mod linked;
 mod object;
 mod pack;
+mod packed;
+mod prune;
 mod record;
 mod temporary;
 mod value_pack;
 mod values;
+mod verify;
 
 use std::fs::{self, File};
 use std::io;
@@ -23,10 +28,14 @@ pub use blob::{Blob, BlobReader};
 pub use checksum::{Checksum, ChecksumError, Hasher};
 pub use damage::Damage;
 pub use digest::{Digest, ParseDigestError, hex, unhex};
+pub use entries::{Kind, Usage};
 pub use files::{Part, Shelf};
+pub use linked::{Attributes, Linked};
 pub use object::{Object, ObjectWriter};
 pub use pack::{Pack, PackWriter};
+pub use prune::{Limits, Pruned};
 pub use values::Values;
+pub use verify::Verified;
 
 /// The file that whoever uses a store holds a shared lock on.
 const IN_USE: &str = "in-use";
@@ -43,7 +52,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Session {
     /// Tells whoever prunes that somebody builds; gone with the program, however it ends.
-    _in_use: File,
+    in_use: File,
     damage: damage::Log,
 }
 
@@ -74,7 +83,7 @@ impl Store {
         Ok(Self {
             root: root.to_owned(),
             session: Arc::new(Session {
-                _in_use: in_use,
+                in_use,
                 damage: damage::Log::default(),
             }),
         })
@@ -96,19 +105,23 @@ impl Store {
             .ok_or(StoreError::NoPlace)
     }
 
-    /// The pack under `key`, where the store has it whole.
+    /// The pack under `key`, where the store has it. Its contents are verified when they are read.
     ///
     /// # Errors
     /// Where it is there but cannot be read.
     pub fn pack(&self, key: Digest) -> Result<Option<Pack>, StoreError> {
-        match fs::File::open(self.pack_path(key)) {
-            Ok(file) => {
-                temporary::touch(&file);
-                Pack::open(file).map_err(|error| self.failed(error))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed(error)),
+        let path = self.pack_path(key);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.failed(error)),
+        };
+        temporary::touch(&file);
+        let pack = Pack::open(self, path.clone(), file, false).map_err(|error| self.failed(error))?;
+        if pack.is_none() {
+            self.drop_damaged("package", path, "its index is damaged".to_owned())?;
         }
+        Ok(pack)
     }
 
     /// Begins a pack.
@@ -142,8 +155,9 @@ impl Store {
     }
 
     fn keep_pack(&self, file: NamedTempFile, key: Digest) -> Result<Pack, StoreError> {
-        let kept = self.publish(file, &self.pack_path(key))?;
-        let pack = Pack::open(kept).map_err(|error| self.failed(error))?;
+        let path = self.pack_path(key);
+        let kept = self.publish(file, &path)?;
+        let pack = Pack::open(self, path, kept, true).map_err(|error| self.failed(error))?;
         pack.ok_or_else(|| self.failed(io::Error::other("a pack just written cannot be read back")))
     }
 

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
@@ -52,6 +53,11 @@ impl Store {
         written.map_err(|error| self.failed(error))?;
         self.publish(file, &self.entry_path(SHELF, key)).map(drop)
     }
+}
+
+/// Whether the record at `path` is what was kept under `key`.
+pub(super) fn is_whole(path: &Path, key: Digest) -> io::Result<bool> {
+    Ok(read(File::open(path)?, key)?.is_some())
 }
 
 fn read(file: File, key: Digest) -> io::Result<Option<Vec<u8>>> {

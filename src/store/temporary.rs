@@ -39,23 +39,37 @@ pub(super) fn publish(file: NamedTempFile, path: &Path) -> io::Result<File> {
     outcome.map_err(|failed| failed.error)
 }
 
-/// Removes the files in `directory` that nobody holds any more. Returns how many bytes they took.
+/// Removes what lies in `directory` and nobody holds any more. Returns how many bytes it took.
 pub(super) fn sweep(directory: &Path) -> io::Result<u64> {
     let mut freed = 0;
     for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let file = match OpenOptions::new().read(true).open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        // Whoever gave it its final name meanwhile keeps it.
-        if try_lock(&file)? && has_name(&file, &path)? {
-            freed += file.metadata()?.len();
-            remove(&path)?;
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            // Put aside to be removed, which somebody else may be doing.
+            match fs::remove_dir_all(entry.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => continue,
+            }
         }
+        freed += remove_unheld(&entry.path())?.unwrap_or_default();
     }
     Ok(freed)
+}
+
+/// Removes a file unless somebody holds it. Returns how many bytes it took.
+pub(super) fn remove_unheld(path: &Path) -> io::Result<Option<u64>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // Whoever gave it its final name meanwhile keeps it.
+    if !try_lock(&file)? || !has_name(&file, path)? {
+        return Ok(None);
+    }
+    let length = file.metadata()?.len();
+    remove(path)?;
+    Ok(Some(length))
 }
 
 /// Removes a file; one that is gone already is no error.
@@ -71,6 +85,13 @@ pub(super) fn lock_shared(path: &Path) -> io::Result<File> {
     let file = lock_file(path)?;
     retry(|| flock(&file, FlockOperation::LockShared))?;
     Ok(file)
+}
+
+/// Whether nobody but the holder of `file`, a shared lock, has a lock on the same file.
+pub(super) fn is_alone(file: &File) -> io::Result<bool> {
+    let alone = try_lock(file)?;
+    retry(|| flock(file, FlockOperation::LockShared))?;
+    Ok(alone)
 }
 
 /// Notes that `file` is used now. Of a store that is another user's nothing is noted.

@@ -6,6 +6,7 @@
 //! first table, SHA-256 of the second, magic. Numbers are little-endian unless said otherwise. A
 //! reader keeps only the first table in memory.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -141,6 +142,7 @@ impl ValuePack {
 pub(super) struct ValuePackWriter {
     out: BufWriter<NamedTempFile>,
     entries: Vec<Entry>,
+    known: HashSet<Key>,
     end: u64,
 }
 
@@ -149,15 +151,19 @@ impl ValuePackWriter {
         Self {
             out: BufWriter::with_capacity(BUFFER, file),
             entries: Vec::new(),
+            known: HashSet::new(),
             end: 0,
         }
     }
 
-    /// Appends a value; one of 4 GiB or more is left out.
+    /// Appends a value, unless its key has one. One of 4 GiB or more is left out.
     pub(super) fn put(&mut self, key: &Key, value: &[u8]) -> io::Result<()> {
         let Ok(length) = u32::try_from(value.len()) else {
             return Ok(());
         };
+        if !self.known.insert(*key) {
+            return Ok(());
+        }
         self.out.write_all(value)?;
         self.entries.push(Entry {
             key: *key,
@@ -171,9 +177,7 @@ impl ValuePackWriter {
 
     /// Writes the tables. Returns the file and a digest to name it by.
     pub(super) fn finish(mut self) -> io::Result<(NamedTempFile, Digest)> {
-        // Of equal keys the first stays.
         self.entries.sort_by_key(|entry| entry.key);
-        self.entries.dedup_by_key(|entry| entry.key);
         let count = u32::try_from(self.entries.len()).map_err(io::Error::other)?;
         let mut prefixes = Vec::with_capacity(self.entries.len() * PREFIX);
         let mut entries = Vec::with_capacity(self.entries.len() * ENTRY);

@@ -22,6 +22,8 @@ const LEFT: usize = 6;
 /// More packs than this are not opened: what only they hold is made again.
 const MOST: usize = 256;
 
+const NO_INDEX: &str = "its index is damaged";
+
 /// The values of a kind that a store has, and those that are to come. Shared by threads. What is put
 /// is found by later uses of the store, after [`Values::keep`]; dropped before, nothing stays of it.
 #[derive(Debug)]
@@ -64,30 +66,25 @@ impl Store {
         })
     }
 
-    /// Reads all values of the packs in `directory`; drops those that are damaged. Returns how many
-    /// were read, and their bytes.
-    ///
-    /// # Errors
-    /// Where the store cannot be read or written.
-    pub fn check_values(&self, directory: &Path) -> Result<(u64, u64), StoreError> {
-        let mut read = (0, 0);
-        for open in open_packs(self, directory)? {
-            let (entries, whole) = open.pack.all().map_err(|error| self.failed(error))?;
-            if !whole {
-                self.note_values(directory, open.path.clone(), "its index is damaged".to_owned());
-            }
-            let mut damaged = !whole;
-            for entry in &entries {
-                read = (read.0 + 1, read.1 + u64::from(entry.length));
-                if open.value(self, directory, entry)?.is_none() {
-                    damaged = true;
-                }
-            }
-            if damaged {
-                rewrite(self, directory, &[open])?;
-            }
+    /// Reads all values of the pack at `path`. Those that are damaged are noted and dropped.
+    pub(super) fn check_values(&self, path: &Path) -> Result<(), StoreError> {
+        let failed = |error| self.failed(error);
+        let directory = path.parent().unwrap_or(path);
+        let file = File::open(path).map_err(failed)?;
+        let Some(open) = Open::new(path.to_owned(), file).map_err(failed)? else {
+            return self.drop_damaged(&kind_of(directory), path.to_owned(), NO_INDEX.to_owned());
+        };
+        let (entries, whole) = open.pack.all().map_err(failed)?;
+        if !whole {
+            self.note_values(directory, path.to_owned(), NO_INDEX.to_owned());
         }
-        Ok(read)
+        for entry in &entries {
+            open.value(self, directory, entry)?;
+        }
+        match whole && !open.is_damaged() {
+            true => Ok(()),
+            false => rewrite(self, directory, &[open]),
+        }
     }
 
     fn note_values(&self, directory: &Path, path: PathBuf, what: String) {
@@ -139,6 +136,8 @@ impl Values {
                 let (file, name) = writer.finish().map_err(failed)?;
                 let path = self.directory.join(name.to_string());
                 let file = self.store.publish(file, &path)?;
+                // Where all of a pack was damaged, the new one may have taken its name.
+                self.packs.retain(|open| open.path != path);
                 self.packs.extend(Open::new(path, file).map_err(failed)?);
             }
             New::Failed(error) => return Err(error),
@@ -228,7 +227,7 @@ fn open_packs(store: &Store, directory: &Path) -> Result<Vec<Open>, StoreError> 
         };
         match Open::new(path.clone(), file).map_err(failed)? {
             Some(open) => packs.push(open),
-            None => store.drop_damaged(&kind_of(directory), path, "its index is damaged".to_owned())?,
+            None => store.drop_damaged(&kind_of(directory), path, NO_INDEX.to_owned())?,
         }
     }
     Ok(packs)
@@ -349,6 +348,17 @@ mod tests {
             file.write_all_at(&[whole[bit / 8] ^ 1 << (bit % 8)], bit as u64 / 8)
                 .unwrap();
         };
+        // The whole pack anew, under the same name.
+        flip(11);
+        flip(5 * 8 + 1);
+        let values = store.values("test").unwrap();
+        for (number, value) in [(1, b"alpha".as_slice()), (2, b"beta")] {
+            assert_eq!(values.get(&key(number)), None);
+            values.put(&key(number), value);
+        }
+        values.keep().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        assert_eq!(store.take_damage().len(), 2);
         // In `alpha`, which comes first.
         flip(11);
         let values = store.values("test").unwrap();
@@ -377,10 +387,10 @@ mod tests {
         values.put(&key(1), b"alpha");
         values.put(&key(2), b"beta");
         values.keep().unwrap();
-        let directory = place.path().join("values/test");
-        assert_eq!(store.check_values(&directory).unwrap(), (2, 9));
         let [path] = packs(place.path()).try_into().unwrap();
         let whole = fs::read(&path).unwrap();
+        store.check_values(&path).unwrap();
+        assert_eq!(store.take_damage(), []);
         for bit in 0..whole.len() * 8 {
             for other in packs(place.path()) {
                 fs::remove_file(other).unwrap();
@@ -388,10 +398,12 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, bytes).unwrap();
-            store.check_values(&directory).unwrap();
+            store.check_values(&path).unwrap();
             let found = store.take_damage();
             assert!(found.iter().any(|damage| damage.path == path), "bit {bit}");
-            store.check_values(&directory).unwrap();
+            for path in packs(place.path()) {
+                store.check_values(&path).unwrap();
+            }
             assert_eq!(store.take_damage(), [], "bit {bit}");
         }
     }
