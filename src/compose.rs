@@ -242,7 +242,7 @@ fn compose(
         || {
             progress.stage(
                 "seal /usr",
-                || usr::seal(plan, tree, workspace),
+                || usr::seal(plan, tree, &store, workspace),
                 |sealed| {
                     format!(
                         "{} MiB, root hash {}…",
@@ -255,7 +255,10 @@ fn compose(
         || {
             progress.stage(
                 "write ostree objects",
-                || ostree::write_tree(tree, outputs::repo_mode(plan), &workspace.path("repo")),
+                || {
+                    let (mode, repo) = (outputs::repo_mode(plan), workspace.path("repo"));
+                    ostree::write_tree(tree, mode, &repo, Some(&store))
+                },
                 |objects| format!("{} of them", objects.objects_written),
             )
         },
@@ -297,6 +300,11 @@ fn compose(
         usr: sealed.erofs,
         verity: sealed.verity,
     };
+    for damage in store.take_damage() {
+        progress.warn(&format!(
+            "{damage}; it has been dropped from the store and made anew"
+        ));
+    }
     Ok((composed, made.scriptlets))
 }
 

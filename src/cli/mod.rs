@@ -14,6 +14,7 @@ mod rpm_closure;
 mod sandbox;
 mod show;
 mod sign;
+mod store;
 mod verify;
 
 use std::process::ExitCode;
@@ -46,6 +47,7 @@ enum Command {
     SandboxFirstProcess,
     Show(show::Args),
     Sign(sign::SignArgs),
+    Store(store::StoreArgs),
     Verify(verify::VerifyArgs),
 }
 
@@ -66,6 +68,7 @@ impl Cli {
             Command::SandboxFirstProcess => Ok(sandbox::run()),
             Command::Show(args) => show::run(&args),
             Command::Sign(args) => sign::run(&args),
+            Command::Store(args) => store::run(&args),
             Command::Verify(args) => verify::run(&args),
         }
     }

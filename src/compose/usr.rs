@@ -9,7 +9,7 @@ use crate::definition::plan::{ErofsCodec, Plan};
 use crate::disk::{derive_uuid, usr};
 use crate::formats::{erofs, verity};
 use crate::report::file_digest;
-use crate::store::Digest;
+use crate::store::{Digest, Store};
 use crate::tree::path::TreePath;
 use crate::tree::{Tree, seal};
 
@@ -28,7 +28,12 @@ pub struct SealedUsr {
 }
 
 /// Writes `/usr` as an erofs and its hash tree. Salt and UUIDs derive from what they seal.
-pub fn seal(plan: &Plan, tree: &Tree, workspace: &Workspace) -> Result<SealedUsr, ComposeError> {
+pub fn seal(
+    plan: &Plan,
+    tree: &Tree,
+    store: &Store,
+    workspace: &Workspace,
+) -> Result<SealedUsr, ComposeError> {
     let path = TreePath::literal("/usr");
     let directory = tree.get(&path).ok_or(ComposeError::NoUsr)?;
     let seed = seal::digest(tree, &path).0;
@@ -47,7 +52,9 @@ pub fn seal(plan: &Plan, tree: &Tree, workspace: &Workspace) -> Result<SealedUsr
     };
     let stem = plan.image.stem();
     let file = workspace.create(&format!("{stem}.usr.erofs"))?;
-    usr::write_erofs(directory, &options, &file)?;
+    let clusters = store.values(usr::CLUSTERS)?;
+    usr::write_erofs(directory, &options, &file, &clusters)?;
+    clusters.keep()?;
     let size = workspace.size(&file)?;
 
     let salt = Digest::of(&[b"hullwright verity salt\0".as_slice(), &seed].concat());

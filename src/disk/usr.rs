@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 
 use crate::formats::erofs::{self, FileSystem, Inode, InodeIndex, InodeKind};
-use crate::store::Blob;
+use crate::store::{Blob, Values};
 use crate::tree::{Kind, LinkId, Node};
 
 impl erofs::Content for Blob {
@@ -22,7 +22,21 @@ impl erofs::Content for Blob {
     }
 }
 
-/// Writes `directory` as the root of an erofs volume into `file`, which is empty.
+/// What the store keeps compressed clusters as.
+pub const CLUSTERS: &str = "erofs-clusters";
+
+impl erofs::ClusterCache for Values {
+    fn get(&self, key: &[u8; 32]) -> Option<Vec<u8>> {
+        Values::get(self, key)
+    }
+
+    fn put(&self, key: &[u8; 32], value: &[u8]) {
+        Values::put(self, key, value);
+    }
+}
+
+/// Writes `directory` as the root of an erofs volume into `file`, which is empty. Clusters
+/// that `clusters` has are not compressed again.
 ///
 /// # Errors
 /// Whatever reading contents and writing the volume give.
@@ -30,6 +44,7 @@ pub fn write_erofs(
     directory: &Node,
     options: &erofs::Options,
     file: &File,
+    clusters: &Values,
 ) -> Result<erofs::Stats, erofs::Error> {
     let mut volume = FileSystem {
         inodes: Vec::new(),
@@ -37,7 +52,7 @@ pub fn write_erofs(
     };
     volume.root = add(&mut volume, directory, &mut HashMap::new());
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    erofs::write(&volume, options, &mut out)
+    erofs::write_cached(&volume, options, clusters, &mut out)
 }
 
 fn add<'a>(

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::content::{Content, ContentWriter, Data, Written};
+use super::kept::Kept;
 use super::layout::{Layout, RepoMode, is_ref_name};
 use super::object::{CommitObject, DirTree, Kind, Ownership};
 use crate::formats::gvariant::{self, Text, Type};
-use crate::store::Digest;
+use crate::store::{Digest, Store};
 use crate::tree::path::TreePath;
 use crate::tree::{Kind as NodeKind, Node, Tree, Xattrs};
 
@@ -92,8 +93,22 @@ pub struct CommitTree {
 /// FIFOs, sockets); names and targets that are not UTF-8. Then, whatever reading contents and writing
 /// files gives; the ref is set last, so it never leads to a half-written commit.
 pub fn write_commit(tree: &Tree, options: &CommitOptions, repo_dir: &Path) -> Result<Commit, Error> {
+    write_commit_from(tree, options, repo_dir, None)
+}
+
+/// As [`write_commit`]. Content objects that `store` keeps are not made again; where the file systems
+/// allow, they and those that are made are shared with it by hard links.
+///
+/// # Errors
+/// As [`write_commit`]; and where the store cannot be read or written.
+pub fn write_commit_from(
+    tree: &Tree,
+    options: &CommitOptions,
+    repo_dir: &Path,
+    store: Option<&Store>,
+) -> Result<Commit, Error> {
     check_options(options)?;
-    let mut tree = write_tree(tree, options.mode, repo_dir)?;
+    let mut tree = write_tree(tree, options.mode, repo_dir, store)?;
     let bytes = commit_object(&tree, options)?;
     let (checksum, new) = put_commit(&bytes, &[], options, repo_dir)?;
     if new {
@@ -102,14 +117,23 @@ pub fn write_commit(tree: &Tree, options: &CommitOptions, repo_dir: &Path) -> Re
     Ok(Commit { checksum, tree })
 }
 
-/// Writes everything of `tree` but the commit into the repository at `repo_dir`, which is made where it is absent.
+/// Writes everything of `tree` but the commit into the repository at `repo_dir`, which is made where it is absent;
+/// `store` as in [`write_commit_from`].
 ///
 /// # Errors
-/// As [`write_commit`].
-pub fn write_tree(tree: &Tree, mode: RepoMode, repo_dir: &Path) -> Result<CommitTree, Error> {
+/// As [`write_commit_from`].
+pub fn write_tree(
+    tree: &Tree,
+    mode: RepoMode,
+    repo_dir: &Path,
+    store: Option<&Store>,
+) -> Result<CommitTree, Error> {
     let plan = Plan::new(tree)?;
-    let layout = Layout::create(repo_dir, mode)?;
-    let written = write_contents(&layout, &plan.contents)?;
+    let mut layout = Layout::create(repo_dir, mode)?;
+    let kept = store.map(|store| Kept::open(store, mode)).transpose()?;
+    let aside = layout.set_aside()?;
+    let written = write_contents(&layout, kept.as_ref(), &plan.contents)?;
+    kept.map_or(Ok(()), Kept::finish)?;
 
     let mut commit = CommitTree {
         root_dirtree: Digest([0; 32]),
@@ -132,6 +156,9 @@ pub fn write_tree(tree: &Tree, mode: RepoMode, repo_dir: &Path) -> Result<Commit
         .map(|w| w.checksum);
     let root = write_directory(&layout, tree.root(), &mut checksums, &mut commit)?;
     (commit.root_dirtree, commit.root_dirmeta) = root;
+    if let Some(aside) = aside {
+        layout.settle(aside)?;
+    }
     Ok(commit)
 }
 
@@ -322,7 +349,11 @@ fn check_names(path: &TreePath, node: &Node) -> Result<(), Error> {
 }
 
 /// Writes all contents, on all threads; the largest first, so that none is left over for the end.
-fn write_contents(layout: &Layout, contents: &[Content<'_>]) -> Result<Vec<Written>, Error> {
+fn write_contents(
+    layout: &Layout,
+    kept: Option<&Kept>,
+    contents: &[Content<'_>],
+) -> Result<Vec<Written>, Error> {
     let mut order: Vec<usize> = (0..contents.len()).collect();
     order.sort_by_key(|&index| std::cmp::Reverse(contents[index].size()));
     let idle: Mutex<Vec<ContentWriter<'_>>> = Mutex::new(Vec::new());
@@ -332,7 +363,7 @@ fn write_contents(layout: &Layout, contents: &[Content<'_>]) -> Result<Vec<Writt
         .with_max_len(1)
         .map(|&index| {
             let taken = lock().pop();
-            let mut writer = taken.unwrap_or_else(|| ContentWriter::new(layout));
+            let mut writer = taken.unwrap_or_else(|| ContentWriter::new(layout, kept));
             let written = writer.write(&contents[index])?;
             lock().push(writer);
             Ok((index, written))

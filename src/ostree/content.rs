@@ -9,6 +9,7 @@ use rustix::fs::XattrFlags;
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
+use super::kept::Kept;
 use super::layout::{Layout, RepoMode};
 use super::object::Ownership;
 use crate::store::{Blob, Digest};
@@ -67,35 +68,43 @@ pub(super) struct Written {
 /// Writes content objects; one a thread, so that buffers and the compressor are used again.
 pub(super) struct ContentWriter<'a> {
     layout: &'a Layout,
+    kept: Option<&'a Kept>,
     deflate: Compress,
     input: Vec<u8>,
     output: Vec<u8>,
 }
 
 impl<'a> ContentWriter<'a> {
-    pub(super) fn new(layout: &'a Layout) -> Self {
+    pub(super) fn new(layout: &'a Layout, kept: Option<&'a Kept>) -> Self {
         let level = match layout.mode {
             RepoMode::Archive { level } => level.min(9),
             RepoMode::BareUser => 0,
         };
         Self {
             layout,
+            kept,
             deflate: Compress::new(Compression::new(level), false),
             input: Vec::new(),
             output: Vec::with_capacity(CHUNK),
         }
     }
 
-    /// Writes `content`, unless the repository has it.
+    /// Writes `content`, unless the repository has it; from the store, where that has it.
     ///
     /// It is hashed first: then nothing is compressed in vain, and only files larger than a chunk are
     /// read twice.
     pub(super) fn write(&mut self, content: &Content<'_>) -> Result<Written, Error> {
+        let key = self.kept.map(|kept| kept.key(content));
+        if let (Some(kept), Some(key)) = (self.kept, &key)
+            && let Some(written) = kept.link(key, content, self.layout)
+        {
+            return Ok(written);
+        }
         let checksum = self.checksum(content)?;
         let path = self
             .layout
             .object_path(&checksum, self.layout.mode.content_kind());
-        if path.symlink_metadata().is_ok() {
+        if self.layout.has_object(&path) {
             return Ok(Written {
                 checksum,
                 stored: None,
@@ -105,6 +114,9 @@ impl<'a> ContentWriter<'a> {
             RepoMode::Archive { .. } => self.write_archive(content, &path)?,
             RepoMode::BareUser => self.write_bare_user(content, &path)?,
         };
+        if let (Some(kept), Some(key)) = (self.kept, &key) {
+            kept.keep(key, &checksum, &path);
+        }
         Ok(Written {
             checksum,
             stored: Some(stored),
@@ -129,7 +141,8 @@ impl<'a> ContentWriter<'a> {
     }
 
     fn write_archive(&mut self, content: &Content<'_>, path: &Path) -> Result<u64, Error> {
-        let mut file = self.layout.temporary()?;
+        let mut pending = self.layout.begin(path)?;
+        let file = pending.file();
         let mut stored = 0;
         let mut put = |bytes: &[u8]| {
             stored += bytes.len() as u64;
@@ -159,12 +172,16 @@ impl<'a> ContentWriter<'a> {
                 put(&self.output)?;
             }
         }
-        self.layout.publish(file, 0o644, path)?;
+        // So that the store knows it again: see `store::Linked`.
+        file.set_modified(SystemTime::UNIX_EPOCH)
+            .map_err(Error::io("set the time of", path))?;
+        self.layout.complete(pending, 0o644, path)?;
         Ok(stored)
     }
 
     fn write_bare_user(&mut self, content: &Content<'_>, path: &Path) -> Result<u64, Error> {
-        let mut file = self.layout.temporary()?;
+        let mut pending = self.layout.begin(path)?;
+        let file = pending.file();
         let stored = match content.data {
             Data::Symlink(target) => {
                 // libostree ends the target with a NUL byte.
@@ -183,31 +200,26 @@ impl<'a> ContentWriter<'a> {
                 blob.size()
             }
         };
-        rustix::fs::fsetxattr(
-            file.as_file(),
-            OSTREE_META,
-            &content.owned.dirmeta(),
-            XattrFlags::empty(),
-        )
-        .map_err(|errno| match errno {
-            rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::PERM => Error::XattrsUnsupported {
-                path: self.layout.path.clone(),
-                source: errno.into(),
+        rustix::fs::fsetxattr(&*file, OSTREE_META, &content.owned.dirmeta(), XattrFlags::empty()).map_err(
+            |errno| match errno {
+                rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::PERM => Error::XattrsUnsupported {
+                    path: self.layout.path.clone(),
+                    source: errno.into(),
+                },
+                _ => Error::io("set the extended attribute that holds the owner of", path)(errno.into()),
             },
-            _ => Error::io("set the extended attribute that holds the owner of", path)(errno.into()),
-        })?;
+        )?;
         // Content keeps no time; ostree gives it this one, so that hard-linked checkouts are equal.
-        file.as_file()
-            .set_modified(SystemTime::UNIX_EPOCH)
+        file.set_modified(SystemTime::UNIX_EPOCH)
             .map_err(Error::io("set the time of", path))?;
-        self.layout.publish(file, bare_mode(content), path)?;
+        self.layout.complete(pending, bare_mode(content), path)?;
         Ok(stored)
     }
 }
 
 /// The mode of the object file itself, as libostree gives it: readable by its owner, without set-id,
 /// sticky and others' write bits. The true mode is in the extended attribute.
-fn bare_mode(content: &Content<'_>) -> u32 {
+pub(super) fn bare_mode(content: &Content<'_>) -> u32 {
     match content.data {
         Data::File(_) => (content.owned.mode | 0o400) & 0o775,
         Data::Symlink(_) => 0o644,

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::formats::gvariant;
-use crate::store::Digest;
+use crate::store::{Digest, StoreError};
 use crate::tree::path::TreePath;
 
 /// Why a commit cannot be written, or a repository not be read.
@@ -40,6 +40,10 @@ pub enum Error {
     #[error("object {name} would take {size} bytes; ostree reads no metadata of more than {limit}")]
     #[diagnostic(help("split the directory, or shorten the metadata"))]
     MetadataTooLarge { name: String, size: usize, limit: usize },
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Store(#[from] StoreError),
 
     #[error("reading `{path}` from the store")]
     Source { path: TreePath, source: io::Error },

@@ -1,12 +1,12 @@
 //! A repository's directory: made as `ostree init` makes it, opened, and written to by renaming.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::Error;
 use super::object::{Kind, MAX_METADATA, object_name};
@@ -64,7 +64,25 @@ const MAX_CONFIG: u64 = 1 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     pub path: PathBuf,
+    /// Where objects lie.
+    pub objects: PathBuf,
     pub mode: RepoMode,
+}
+
+/// An object file that has no content yet.
+pub(super) enum Pending {
+    /// Under its final name, in a directory that has not got its own.
+    Named(File),
+    Temporary(NamedTempFile),
+}
+
+impl Pending {
+    pub(super) fn file(&mut self) -> &mut File {
+        match self {
+            Self::Named(file) => file,
+            Self::Temporary(file) => file.as_file_mut(),
+        }
+    }
 }
 
 impl Layout {
@@ -90,6 +108,7 @@ impl Layout {
         }
         let layout = Self {
             path: path.to_owned(),
+            objects: path.join("objects"),
             mode,
         };
         for directory in DIRECTORIES {
@@ -146,6 +165,7 @@ impl Layout {
         };
         Ok(Self {
             path: path.to_owned(),
+            objects: path.join("objects"),
             mode,
         })
     }
@@ -154,7 +174,89 @@ impl Layout {
     pub(super) fn object_path(&self, checksum: &Digest, kind: Kind) -> PathBuf {
         let name = object_name(checksum, kind);
         let (fan, rest) = name.split_at(2);
-        self.path.join("objects").join(fan).join(rest)
+        self.objects.join(fan).join(rest)
+    }
+
+    /// Where the repository has no objects yet, lets them be written into a directory aside, so that
+    /// each can be written under its final name at once: see [`Layout::settle`]. Dropped before, the
+    /// directory is gone.
+    pub(super) fn set_aside(&mut self) -> Result<Option<TempDir>, Error> {
+        let failed = Error::io("list", &self.objects);
+        let mut entries = fs::read_dir(&self.objects).map_err(failed)?;
+        if entries.next().is_some() {
+            return Ok(None);
+        }
+        let place = self.path.join("tmp");
+        let aside = tempfile::Builder::new().prefix("objects-").tempdir_in(&place);
+        let aside = aside.map_err(Error::io("make a directory in", &place))?;
+        let mode = Permissions::from_mode(0o755);
+        fs::set_permissions(aside.path(), mode).map_err(Error::io("set the mode of", aside.path()))?;
+        self.objects = aside.path().to_owned();
+        Ok(Some(aside))
+    }
+
+    /// Gives objects that were written aside their place.
+    pub(super) fn settle(&mut self, aside: TempDir) -> Result<(), Error> {
+        let objects = self.path.join("objects");
+        self.objects.clone_from(&objects);
+        if fs::rename(aside.path(), &objects).is_ok() {
+            // It has no directory to remove any more.
+            let _ = aside.keep();
+            return Ok(());
+        }
+        // Somebody else has written to the repository meanwhile.
+        let list = |directory: &Path| -> Result<Vec<PathBuf>, Error> {
+            fs::read_dir(directory)
+                .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+                .map_err(Error::io("list", directory))
+        };
+        for fan in list(aside.path())? {
+            let to = objects.join(fan.file_name().unwrap_or_default());
+            make_dir(&to)?;
+            for object in list(&fan)? {
+                let to = to.join(object.file_name().unwrap_or_default());
+                fs::rename(&object, &to).map_err(Error::io("write", &to))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether objects are written aside, so that none of them is there already.
+    fn is_aside(&self) -> bool {
+        self.objects.parent() != Some(&self.path)
+    }
+
+    /// Whether there is an object at `path`.
+    pub(super) fn has_object(&self, path: &Path) -> bool {
+        !self.is_aside() && path.symlink_metadata().is_ok()
+    }
+
+    /// Begins the object file that will lie at `path`.
+    pub(super) fn begin(&self, path: &Path) -> Result<Pending, Error> {
+        if !self.is_aside() {
+            return self.temporary().map(Pending::Temporary);
+        }
+        let open = || OpenOptions::new().write(true).create_new(true).open(path);
+        let file = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(parent) = path.parent() {
+                    make_dir(parent)?;
+                }
+                open()
+            }
+            outcome => outcome,
+        };
+        file.map(Pending::Named).map_err(Error::io("write", path))
+    }
+
+    /// Gives an object file its mode and its name.
+    pub(super) fn complete(&self, pending: Pending, mode: u32, path: &Path) -> Result<(), Error> {
+        match pending {
+            Pending::Named(file) => file
+                .set_permissions(Permissions::from_mode(mode))
+                .map_err(Error::io("set the mode of", path)),
+            Pending::Temporary(file) => self.publish(file, mode, path),
+        }
     }
 
     /// A file to be written and then given to [`Layout::publish`].
@@ -205,9 +307,12 @@ impl Layout {
         if path.exists() {
             return Ok((checksum, false));
         }
-        let mut file = self.temporary()?;
-        file.write_all(bytes).map_err(Error::io("write", &path))?;
-        self.publish(file, 0o644, &path)?;
+        let mut pending = self.begin(&path)?;
+        pending
+            .file()
+            .write_all(bytes)
+            .map_err(Error::io("write", &path))?;
+        self.complete(pending, 0o644, &path)?;
         Ok((checksum, true))
     }
 

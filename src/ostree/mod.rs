@@ -12,6 +12,7 @@ mod commit;
 mod content;
 mod detached;
 mod error;
+mod kept;
 mod layout;
 mod object;
 mod read;
@@ -20,10 +21,12 @@ mod walk;
 
 pub use checksum::ContentChecksum;
 pub use commit::{
-    Commit, CommitOptions, CommitTree, Value, commit_object, publish_commit, write_commit, write_tree,
+    Commit, CommitOptions, CommitTree, Value, commit_object, publish_commit, write_commit, write_commit_from,
+    write_tree,
 };
 pub use detached::{commit_bytes, read_signatures, write_signatures};
 pub use error::Error;
+pub use kept::check_kept;
 pub use layout::RepoMode;
 pub use object::CommitObject;
 pub use read::{ContentReader, FileObject, Repo, Verified};

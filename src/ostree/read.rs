@@ -211,13 +211,18 @@ impl Repo {
         }
         verified.content_objects = (contents.len() + links.len()) as u64;
         let contents: Vec<Digest> = contents.into_iter().collect();
-        contents.par_iter().try_for_each(|file| {
-            let mut reader = self.open_file(file)?.reader;
-            let mut buffer = vec![0; 64 << 10];
-            while reader.read_verified(&mut buffer)? > 0 {}
-            Ok(())
-        })?;
+        contents
+            .par_iter()
+            .try_for_each(|file| self.check_content(file))?;
         Ok(verified)
+    }
+
+    /// Reads a content object to its end, where its checksum must hold.
+    pub(super) fn check_content(&self, checksum: &Digest) -> Result<(), Error> {
+        let mut reader = self.open_file(checksum)?.reader;
+        let mut buffer = vec![0; 64 << 10];
+        while reader.read_verified(&mut buffer)? > 0 {}
+        Ok(())
     }
 
     pub(super) fn dirtree(&self, checksum: &Digest) -> Result<DirTree, Error> {

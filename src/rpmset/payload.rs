@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 use super::digests::{FileCheck, PayloadCheck};
 use super::error::{Error, Problem};
@@ -20,12 +20,29 @@ use crate::store::{Blob, Pack, Store};
 pub fn contents(package: &Package, store: &Store) -> Result<Vec<Option<Blob>>, Error> {
     let read = || -> Result<_, Problem> {
         let pack = match store.pack(package.sha256)? {
-            Some(pack) => pack,
+            Some(pack) => {
+                remake_where_damaged(&pack, package, store);
+                pack
+            }
             None => unpack(package, store)?,
         };
         assign(package, &pack)
     };
     read().map_err(|problem| problem.at(&package.path))
+}
+
+/// A pack that proves to be damaged is unpacked anew from the package's file, which must still be the
+/// same then.
+fn remake_where_damaged(pack: &Pack, package: &Package, store: &Store) {
+    let (path, sha256, store) = (package.path.clone(), package.sha256, store.clone());
+    pack.remade_by(move || {
+        let package = Package::open(&path).map_err(io::Error::other)?;
+        if package.sha256 != sha256 {
+            let text = format!("{}: it has been changed during the build", path.display());
+            return Err(io::Error::other(text));
+        }
+        unpack(&package, &store).map_err(|problem| io::Error::other(problem.at(&path)))
+    });
 }
 
 fn assign(package: &Package, pack: &Pack) -> Result<Vec<Option<Blob>>, Problem> {

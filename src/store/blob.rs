@@ -1,4 +1,6 @@
 //! The bytes of a regular file, wherever they lie.
+//!
+//! What lies in a pack is verified before the first of its bytes is given out, once in a build.
 
 use std::fmt;
 use std::fs::File;
@@ -7,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::Digest;
+use super::packed::Packed;
 
 /// Immutable bytes with a known size and SHA-256: in memory, or a range of a file in the store.
 /// Cheap to clone; readable from several threads at once.
@@ -20,7 +23,9 @@ pub struct Blob {
 #[derive(Clone)]
 enum Source {
     Memory(Arc<[u8]>),
-    Pack { file: Arc<File>, offset: u64 },
+    /// From the file's beginning.
+    File(Arc<File>),
+    Pack(Arc<Packed>),
 }
 
 impl Blob {
@@ -34,12 +39,29 @@ impl Blob {
         }
     }
 
-    /// `size` bytes at `offset` of `file`, whose digest is known to be `sha256`.
-    pub fn from_pack(file: Arc<File>, offset: u64, size: u64, sha256: Digest) -> Self {
+    /// The first `size` bytes of `file`, which nobody else writes to and whose digest is known to be
+    /// `sha256`.
+    pub fn from_file(file: Arc<File>, size: u64, sha256: Digest) -> Self {
         Self {
             sha256,
             size,
-            source: Source::Pack { file, offset },
+            source: Source::File(file),
+        }
+    }
+
+    /// An entry of a pack.
+    pub(super) fn from_pack(entry: Packed) -> Self {
+        Self {
+            sha256: entry.sha256(),
+            size: entry.size(),
+            source: Source::Pack(Arc::new(entry)),
+        }
+    }
+
+    pub(super) fn packed(&self) -> Option<&Packed> {
+        match &self.source {
+            Source::Pack(entry) => Some(entry),
+            Source::Memory(_) | Source::File(_) => None,
         }
     }
 
@@ -68,7 +90,8 @@ impl Blob {
                 buffer.copy_from_slice(&bytes[start..start + buffer.len()]);
                 Ok(())
             }
-            Source::Pack { file, offset: base } => file.read_exact_at(buffer, base + offset),
+            Source::File(file) => file.read_exact_at(buffer, offset),
+            Source::Pack(entry) => entry.read_exact_at(buffer, offset),
         }
     }
 
@@ -89,27 +112,34 @@ impl Blob {
     pub fn copy_to(&self, file: &mut File) -> io::Result<()> {
         match &self.source {
             Source::Memory(bytes) => file.write_all(bytes),
-            Source::Pack { file: from, offset } => {
-                let (mut at, mut left) = (*offset, self.size);
-                while left > 0 {
-                    let most = usize::try_from(left).unwrap_or(usize::MAX);
-                    match rustix::fs::copy_file_range(&**from, Some(&mut at), &*file, None, most) {
-                        Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                        Ok(copied) => left -= copied as u64,
-                        Err(rustix::io::Errno::INTR) => {}
-                        // File systems that cannot, or not between them.
-                        Err(_) => {
-                            let mut rest = BlobReader {
-                                blob: self,
-                                at: self.size - left,
-                            };
-                            return io::copy(&mut rest, file).map(drop);
-                        }
-                    }
-                }
-                Ok(())
+            Source::File(from) => self.copy_range(from, 0, file),
+            Source::Pack(entry) => {
+                let (from, offset) = entry.place()?;
+                self.copy_range(from, offset, file)
             }
         }
+    }
+
+    /// Copies the content, which lies at `offset` of `from`.
+    fn copy_range(&self, from: &File, offset: u64, file: &mut File) -> io::Result<()> {
+        let (mut at, mut left) = (offset, self.size);
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX);
+            match rustix::fs::copy_file_range(from, Some(&mut at), &*file, None, most) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(copied) => left -= copied as u64,
+                Err(rustix::io::Errno::INTR) => {}
+                // File systems that cannot, or not between them.
+                Err(_) => {
+                    let mut rest = BlobReader {
+                        blob: self,
+                        at: self.size - left,
+                    };
+                    return io::copy(&mut rest, file).map(drop);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A reader from the first byte to the last.

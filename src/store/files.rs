@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{Checksum, Digest, Hasher, Store, StoreError};
+use super::{Checksum, Digest, Hasher, Store, StoreError, temporary};
 
 /// Which of the store's directories a file lies in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shelf {
     Rpms,
     /// The lists of packages of repositories.
@@ -39,6 +39,7 @@ impl Store {
         let directory = self.root.join(shelf.directory()).join(checksum.key());
         // The link of another digest leads to where the file lies.
         let directory = directory.canonicalize().ok()?;
+        temporary::touch(&File::open(&directory).ok()?);
         let mut names: Vec<PathBuf> = fs::read_dir(directory)
             .ok()?
             .filter_map(|entry| Some(entry.ok()?.path()))

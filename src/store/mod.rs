@@ -2,27 +2,58 @@
 
 mod blob;
 mod checksum;
+mod damage;
 mod digest;
+mod entries;
 mod files;
+mod linked;
+mod object;
 mod pack;
+mod packed;
+mod prune;
+mod record;
+mod temporary;
+mod value_pack;
+mod values;
+mod verify;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
 pub use blob::{Blob, BlobReader};
 pub use checksum::{Checksum, ChecksumError, Hasher};
+pub use damage::Damage;
 pub use digest::{Digest, ParseDigestError, hex, unhex};
+pub use entries::{Kind, Usage};
 pub use files::{Part, Shelf};
+pub use linked::{Attributes, Linked};
+pub use object::{Object, ObjectWriter};
 pub use pack::{Pack, PackWriter};
+pub use prune::{Limits, Pruned};
+pub use values::Values;
+pub use verify::Verified;
+
+/// The file that whoever uses a store holds a shared lock on.
+const IN_USE: &str = "in-use";
 
 /// A directory that keeps what is costly to make again. Entries appear whole or not at all, so
-/// that concurrent and killed builds do no harm.
+/// that concurrent and killed builds do no harm; what is damaged counts as absent once it is read.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    session: Arc<Session>,
+}
+
+/// One use of a store by one program.
+#[derive(Debug)]
+struct Session {
+    /// Tells whoever prunes that somebody builds; gone with the program, however it ends.
+    in_use: File,
+    damage: damage::Log,
 }
 
 /// The store cannot be used.
@@ -42,14 +73,20 @@ impl Store {
     /// # Errors
     /// Where its directories cannot be made.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let store = Self {
-            root: root.to_owned(),
-        };
+        let failed = |error| failed(root, error);
         let shelves = Shelf::ALL.map(Shelf::directory);
         for directory in ["packs", "parts", "tmp"].into_iter().chain(shelves) {
-            fs::create_dir_all(root.join(directory)).map_err(|error| store.failed(error))?;
+            fs::create_dir_all(root.join(directory)).map_err(failed)?;
         }
-        Ok(store)
+        let in_use = temporary::lock_shared(&root.join(IN_USE)).map_err(failed)?;
+        temporary::sweep(&root.join("tmp")).map_err(failed)?;
+        Ok(Self {
+            root: root.to_owned(),
+            session: Arc::new(Session {
+                in_use,
+                damage: damage::Log::default(),
+            }),
+        })
     }
 
     /// Where the store lies unless told otherwise: `hullwright/store` in the user's cache directory.
@@ -68,16 +105,23 @@ impl Store {
             .ok_or(StoreError::NoPlace)
     }
 
-    /// The pack under `key`, where the store has it whole.
+    /// The pack under `key`, where the store has it. Its contents are verified when they are read.
     ///
     /// # Errors
     /// Where it is there but cannot be read.
     pub fn pack(&self, key: Digest) -> Result<Option<Pack>, StoreError> {
-        match fs::File::open(self.pack_path(key)) {
-            Ok(file) => Pack::open(file).map_err(|error| self.failed(error)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed(error)),
+        let path = self.pack_path(key);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.failed(error)),
+        };
+        temporary::touch(&file);
+        let pack = Pack::open(self, path.clone(), file, false).map_err(|error| self.failed(error))?;
+        if pack.is_none() {
+            self.drop_damaged("package", path, "its index is damaged".to_owned())?;
         }
+        Ok(pack)
     }
 
     /// Begins a pack.
@@ -102,22 +146,37 @@ impl Store {
     }
 
     fn temporary(&self) -> Result<NamedTempFile, StoreError> {
-        NamedTempFile::new_in(self.root.join("tmp")).map_err(|error| self.failed(error))
+        temporary::create(&self.root.join("tmp")).map_err(|error| self.failed(error))
+    }
+
+    /// Gives a finished temporary file its name.
+    fn publish(&self, file: NamedTempFile, path: &Path) -> Result<File, StoreError> {
+        temporary::publish(file, path).map_err(|error| self.failed(error))
     }
 
     fn keep_pack(&self, file: NamedTempFile, key: Digest) -> Result<Pack, StoreError> {
-        let kept = file
-            .persist(self.pack_path(key))
-            .map_err(|error| self.failed(error.error))?;
-        let pack = Pack::open(kept).map_err(|error| self.failed(error))?;
+        let path = self.pack_path(key);
+        let kept = self.publish(file, &path)?;
+        let pack = Pack::open(self, path, kept, true).map_err(|error| self.failed(error))?;
         pack.ok_or_else(|| self.failed(io::Error::other("a pack just written cannot be read back")))
     }
 
+    /// Where an entry of `shelf` lies: in one of 256 directories, by the first byte of its digest.
+    fn entry_path(&self, shelf: &str, digest: Digest) -> PathBuf {
+        let name = digest.to_string();
+        let (fan, rest) = name.split_at(2);
+        self.root.join(shelf).join(fan).join(rest)
+    }
+
     fn failed(&self, source: io::Error) -> StoreError {
-        StoreError::Io {
-            root: self.root.clone(),
-            source,
-        }
+        failed(&self.root, source)
+    }
+}
+
+fn failed(root: &Path, source: io::Error) -> StoreError {
+    StoreError::Io {
+        root: root.to_owned(),
+        source,
     }
 }
 

@@ -7,10 +7,12 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
+use super::packed::{PackFile, Packed};
 use super::{Blob, Digest, Store, StoreError};
 
 const MAGIC: &[u8; 8] = b"hwpack\0\x01";
@@ -23,6 +25,7 @@ const FOOTER: usize = 4 + 32 + 8;
 #[derive(Debug, Clone)]
 pub struct Pack {
     entries: Vec<(u32, Blob)>,
+    pub(super) file: Arc<PackFile>,
 }
 
 impl Pack {
@@ -31,8 +34,26 @@ impl Pack {
         &self.entries
     }
 
-    /// Reads the index of a pack; `None` where the file is not a whole pack.
-    pub(super) fn open(file: File) -> io::Result<Option<Self>> {
+    /// What is wrong with the contents, all of which are read.
+    pub(super) fn damage(&self) -> Option<String> {
+        let damaged = self.entries.iter();
+        let damaged = damaged.filter(|(_, blob)| blob.packed().is_some_and(|entry| !entry.is_sound()));
+        let numbers: Vec<_> = damaged.map(|(number, _)| number.to_string()).collect();
+        (!numbers.is_empty()).then(|| match numbers.as_slice() {
+            [one] => format!("file number {one} is damaged"),
+            many => format!("files number {} are damaged", many.join(", ")),
+        })
+    }
+
+    /// Tells how the package is unpacked anew into the store, should a file prove to be damaged when
+    /// it is read. Then the pack is dropped, and its blobs go on with the new one.
+    pub fn remade_by(&self, remake: impl FnOnce() -> io::Result<Self> + Send + 'static) {
+        self.file.set_remake(Box::new(remake));
+    }
+
+    /// Reads the index of the pack at `path`, opened as `file`; `None` where it is not whole.
+    /// `verified`: whether its contents need not be verified, as this program has just written them.
+    pub(super) fn open(store: &Store, path: PathBuf, file: File, verified: bool) -> io::Result<Option<Self>> {
         let length = file.metadata()?.len();
         let Some(index_end) = length.checked_sub(FOOTER as u64) else {
             return Ok(None);
@@ -51,7 +72,7 @@ impl Pack {
         if Digest::of(&index).0 != footer[4..36] {
             return Ok(None);
         }
-        let file = Arc::new(file);
+        let file = Arc::new(PackFile::new(store.clone(), path, file));
         let mut entries = Vec::with_capacity(index.len() / ENTRY);
         for entry in index.chunks_exact(ENTRY) {
             let mut words = [[0; 8]; 2];
@@ -64,12 +85,10 @@ impl Pack {
             let mut digest = [0; 32];
             digest.copy_from_slice(&entry[20..]);
             let number = u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
-            entries.push((
-                number,
-                Blob::from_pack(Arc::clone(&file), offset, size, Digest(digest)),
-            ));
+            let entry = Packed::new(Arc::clone(&file), offset, size, Digest(digest), verified);
+            entries.push((number, Blob::from_pack(entry)));
         }
-        Ok(Some(Self { entries }))
+        Ok(Some(Self { entries, file }))
     }
 }
 

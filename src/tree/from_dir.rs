@@ -120,7 +120,7 @@ fn blob(path: &Path) -> io::Result<Blob> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
     let size = io::copy(&mut file, &mut HashWriter(&mut hasher))?;
-    Ok(Blob::from_pack(Arc::new(file), 0, size, Digest::finish(hasher)))
+    Ok(Blob::from_file(Arc::new(file), size, Digest::finish(hasher)))
 }
 
 struct HashWriter<'a>(&'a mut Sha256);

@@ -94,6 +94,6 @@ impl Sandbox {
             copy.write_all(&buffer[..length])?;
             size += length as u64;
         }
-        Ok(Blob::from_pack(Arc::new(copy), 0, size, Digest::finish(hasher)))
+        Ok(Blob::from_file(Arc::new(copy), size, Digest::finish(hasher)))
     }
 }

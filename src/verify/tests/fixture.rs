@@ -19,7 +19,7 @@ use crate::formats::{erofs, verity};
 use crate::measure::{self, Chain, Firmware};
 use crate::ostree::{self, CommitOptions, RepoMode};
 use crate::report::{file_digest, write_sums};
-use crate::store::hex;
+use crate::store::{Store, hex};
 use crate::tree::path::TreePath;
 use crate::tree::{Kind, Meta, Node, Origin, Tree};
 
@@ -180,7 +180,9 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
 
     let usr = parts.sealed.get(&TreePath::literal("/usr")).unwrap();
     let volume = create(&path("usr.erofs"));
-    disk::usr::write_erofs(usr, &erofs::Options::default(), &volume).unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let clusters = store.values(disk::usr::CLUSTERS).unwrap();
+    disk::usr::write_erofs(usr, &erofs::Options::default(), &volume, &clusters).unwrap();
     let size = volume.metadata().unwrap().len();
     let params = verity::Params {
         algorithm: verity::Algorithm::Sha256,

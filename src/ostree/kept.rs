@@ -1,0 +1,95 @@
+//! Content objects that the store keeps, and repositories share by hard links.
+
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use super::Error;
+use super::content::{Content, Data, OSTREE_META, Written, bare_mode};
+use super::layout::{Layout, RepoMode};
+use super::read::Repo;
+use crate::store::{Attributes, Digest, Linked, Store, StoreError};
+
+/// Changes with every change of how objects are made.
+const VERSION: &[u8] = b"hullwright ostree object 1";
+
+const BARE_USER: &str = "ostree-bare-user";
+const ARCHIVE: &str = "ostree-archive";
+
+/// The content objects of one mode.
+pub(super) struct Kept {
+    objects: Linked,
+    mode: RepoMode,
+}
+
+impl Kept {
+    pub(super) fn open(store: &Store, mode: RepoMode) -> Result<Self, StoreError> {
+        let objects = match mode {
+            RepoMode::BareUser => store.linked(BARE_USER, "ostree-bare-user-names", ".file"),
+            RepoMode::Archive { .. } => store.linked(ARCHIVE, "ostree-archive-names", ".filez"),
+        }?;
+        Ok(Self { objects, mode })
+    }
+
+    /// What the object of `content` is made of, all of it.
+    pub(super) fn key(&self, content: &Content<'_>) -> [u8; 32] {
+        let mut hasher = Sha256::new_with_prefix(VERSION);
+        hasher.update(match self.mode {
+            RepoMode::BareUser => [u8::MAX; 4],
+            RepoMode::Archive { level } => level.to_le_bytes(),
+        });
+        match content.data {
+            Data::File(blob) => hasher.update(blob.sha256().0),
+            Data::Symlink(target) => hasher.update(Digest::of(target.as_bytes()).0),
+        }
+        hasher.update(content.owned.dirmeta());
+        hasher.finalize().into()
+    }
+
+    /// Puts the object into the repository, where the store has it.
+    pub(super) fn link(&self, key: &[u8; 32], content: &Content<'_>, layout: &Layout) -> Option<Written> {
+        let meta = content.owned.dirmeta();
+        let attributes = match self.mode {
+            RepoMode::BareUser => Attributes {
+                mode: bare_mode(content),
+                xattr: Some((OSTREE_META, &meta)),
+            },
+            RepoMode::Archive { .. } => Attributes {
+                mode: 0o644,
+                xattr: None,
+            },
+        };
+        let path = |name: &Digest| layout.object_path(name, self.mode.content_kind());
+        let (checksum, stored) = self.objects.link(key, &attributes, path)?;
+        Some(Written { checksum, stored })
+    }
+
+    /// Keeps an object that has just been written.
+    pub(super) fn keep(&self, key: &[u8; 32], checksum: &Digest, path: &Path) {
+        self.objects.keep(key, checksum, path);
+    }
+
+    pub(super) fn finish(self) -> Result<(), StoreError> {
+        self.objects.finish()
+    }
+}
+
+/// What is wrong with the object `name` that the store keeps in `directory` as `kind`: all of it is read.
+pub fn check_kept(kind: &str, directory: &Path, name: &Digest) -> Option<String> {
+    let mode = match kind {
+        BARE_USER => RepoMode::BareUser,
+        ARCHIVE => RepoMode::Archive {
+            level: RepoMode::DEFAULT_LEVEL,
+        },
+        _ => return Some("this version knows nothing of its kind".to_owned()),
+    };
+    let repo = Repo {
+        layout: Layout {
+            path: directory.to_owned(),
+            objects: directory.to_owned(),
+            mode,
+        },
+    };
+    let checked: Result<(), Error> = repo.check_content(name);
+    checked.err().map(|error| error.to_string())
+}

@@ -1,0 +1,198 @@
+//! Objects: whole files under the SHA-256 of their content, in `objects/<2 digits>/<62 digits>`.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Read as _, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
+
+use super::{Digest, Store, StoreError, temporary};
+
+pub(super) const SHELF: &str = "objects";
+
+impl Store {
+    /// The file whose content has the digest `digest`, opened and not yet read: see
+    /// [`Object::check`]. It stays readable whatever others do to the store.
+    ///
+    /// # Errors
+    /// Where it is there but cannot be opened.
+    pub fn object(&self, digest: Digest) -> Result<Option<Object>, StoreError> {
+        let path = self.entry_path(SHELF, digest);
+        let opened = match File::open(&path) {
+            Ok(file) => file.metadata().map(|metadata| (file, metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => Err(error),
+        };
+        let (file, size) = opened.map_err(|error| self.failed(error))?;
+        temporary::touch(&file);
+        Ok(Some(Object {
+            store: self.clone(),
+            digest,
+            file,
+            size,
+            path,
+        }))
+    }
+
+    /// Begins an object.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn new_object(&self) -> Result<ObjectWriter, StoreError> {
+        Ok(ObjectWriter {
+            store: self.clone(),
+            file: self.temporary()?,
+        })
+    }
+}
+
+/// A whole file in the store, open for reading.
+#[derive(Debug)]
+pub struct Object {
+    store: Store,
+    digest: Digest,
+    file: File,
+    size: u64,
+    path: PathBuf,
+}
+
+impl Object {
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// SHA-256 of the content, if that is undamaged.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Where it lies now; others may remove it from there at any time.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the whole file; `None` where its digest does not hold: then it is dropped and noted
+    /// ([`Store::take_damage`]).
+    ///
+    /// # Errors
+    /// Where it cannot be read or dropped.
+    pub fn check(self) -> Result<Option<Self>, StoreError> {
+        let found = hash(&self.file).map_err(|error| self.store.failed(error))?;
+        if found == self.digest {
+            return Ok(Some(self));
+        }
+        self.store
+            .drop_damaged("object", self.path, format!("its content has SHA-256 {found}"))?;
+        Ok(None)
+    }
+}
+
+/// SHA-256 of a file from its beginning, wherever it stands.
+pub(super) fn hash(mut file: &File) -> io::Result<Digest> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+    file.seek(SeekFrom::Start(0))?;
+    Ok(Digest::finish(hasher))
+}
+
+/// An object being written. Dropped, it leaves nothing.
+#[derive(Debug)]
+pub struct ObjectWriter {
+    store: Store,
+    file: NamedTempFile,
+}
+
+impl ObjectWriter {
+    /// The file, for whatever `io::Write` and `io::Seek` do not say: positional writes, reading back.
+    pub fn as_file(&self) -> &File {
+        self.file.as_file()
+    }
+
+    /// Completes the object: `digest` is the SHA-256 of the whole content, which is not read again.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn keep(self, digest: Digest) -> Result<Object, StoreError> {
+        let read_only = Permissions::from_mode(0o444);
+        let set = self.file.as_file().set_permissions(read_only);
+        set.map_err(|error| self.store.failed(error))?;
+        let path = self.store.entry_path(SHELF, digest);
+        self.store.publish(self.file, &path)?;
+        let kept = self.store.object(digest)?;
+        kept.ok_or_else(|| {
+            self.store
+                .failed(io::Error::other("an object just written is gone"))
+        })
+    }
+}
+
+impl Write for ObjectWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.as_file_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for ObjectWriter {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.file.as_file_mut().seek(position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn an_object_is_whole_or_absent() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(place.path()).unwrap();
+        let digest = Digest::of(b"volume");
+        let mut writer = store.new_object().unwrap();
+        writer.write_all(b"VOlume").unwrap();
+        drop(store.new_object().unwrap());
+        assert!(store.object(digest).unwrap().is_none());
+        writer.seek(SeekFrom::Start(0)).unwrap();
+        writer.write_all(b"vo").unwrap();
+        let object = writer.keep(digest).unwrap();
+        assert_eq!(fs::read_dir(place.path().join("tmp")).unwrap().count(), 0);
+        assert_eq!((object.size(), object.digest()), (6, digest));
+        let object = object.check().unwrap().unwrap();
+        let mut text = String::new();
+        object.file().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "volume");
+
+        let path = object.path().to_owned();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, b"volumE").unwrap();
+        assert_eq!(
+            store.object(digest).unwrap().unwrap().check().unwrap().map(drop),
+            None
+        );
+        assert!(!path.exists() && store.object(digest).unwrap().is_none());
+        let damage = store.take_damage();
+        let found = Digest::of(b"volumE");
+        let text = format!("object `{}`: its content has SHA-256 {found}", path.display());
+        assert_eq!(damage.iter().map(ToString::to_string).collect::<Vec<_>>(), [text]);
+        assert_eq!(store.take_damage(), []);
+    }
+}

@@ -1,0 +1,124 @@
+//! The store under builds that are killed, run at once, find it damaged, or change a little: the
+//! outputs are those of a build with a store of its own.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod lab;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::collections::BTreeSet;
+use std::thread::sleep;
+
+use lab::{CHANGES, Lab};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+
+/// Kills builds at `kills` random points; after each, a build over the same store must be right.
+/// Now and then the store begins anew, so that all stages are hit.
+fn kill_builds(lab: &Lab, kills: usize) {
+    let fresh = lab.fresh("");
+    let mut random = StdRng::seed_from_u64(5);
+    for kill in 0..kills {
+        if kill > 0 && random.gen_bool(0.3) {
+            lab.store(&["prune", "--max-size", "0"]);
+        }
+        let mut killed = lab.start("", "killed", "store");
+        sleep(fresh.time.mul_f64(random.r#gen()));
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let right = lab.build("", "right", "store");
+        assert_eq!(right.outputs, fresh.outputs, "after kill {kill}");
+        assert_eq!(lab.temporaries(), 0, "after kill {kill}");
+    }
+    lab.store(&["verify"]);
+}
+
+/// Runs `count` builds at once over one empty store.
+fn at_once(lab: &Lab, count: usize) {
+    let fresh = lab.fresh("");
+    let names: Vec<String> = (0..count).map(|number| format!("at-once-{number}")).collect();
+    let running: Vec<_> = names.iter().map(|name| lab.start("", name, "shared")).collect();
+    for (name, build) in names.iter().zip(running) {
+        assert_eq!(lab.finish(build, name), fresh.outputs, "{name}");
+    }
+}
+
+/// Flips bits all over a store: `verify` names each file; a build over the damage is right.
+fn rot(lab: &Lab) {
+    let fresh = lab.fresh("");
+    lab.build("", "before", "store");
+    let mut random = StdRng::seed_from_u64(7);
+    let flipped = lab.flip_bits(1000, &mut random);
+    assert!(flipped.len() > 100, "{}", flipped.len());
+    let (code, said) = lab.run_store(&["verify"]);
+    assert_eq!(code, Some(1), "{said}");
+    for path in &flipped {
+        assert!(
+            said.contains(&*path.to_string_lossy()),
+            "{}: {said}",
+            path.display()
+        );
+    }
+    let named: BTreeSet<&str> = said.lines().filter_map(|line| line.split('`').nth(1)).collect();
+    assert_eq!(
+        named.len(),
+        flipped.len(),
+        "only what is damaged is named: {said}"
+    );
+    assert_eq!(lab.run_store(&["verify"]).0, Some(0));
+
+    // Half of it is there again.
+    lab.build("", "again", "store");
+    lab.flip_bits(1000, &mut random);
+    let over = lab.build("", "over", "store");
+    assert_eq!(over.outputs, fresh.outputs);
+    assert!(
+        over.said
+            .contains("has been dropped from the store and made anew"),
+        "{}",
+        over.said
+    );
+}
+
+/// Builds with one change after the other over one store, each held against a build of its own.
+fn change(lab: &Lab, changes: usize) {
+    let mut random = StdRng::seed_from_u64(11);
+    for _ in 0..changes {
+        let count = random.gen_range(1..=3);
+        let picked: String = CHANGES.choose_multiple(&mut random, count).copied().collect();
+        let cached = lab.build(&picked, "cached", "store");
+        assert_eq!(cached.outputs, lab.fresh(&picked).outputs, "{picked}");
+    }
+}
+
+#[test]
+fn a_store_serves_killed_and_concurrent_builds_and_bears_damage() {
+    let Some(lab) = Lab::new() else { return };
+    at_once(&lab, 2);
+    kill_builds(&lab, 1);
+    rot(&lab);
+    change(&lab, 1);
+}
+
+#[test]
+#[ignore = "two hundred killed builds, and as many right ones"]
+fn builds_killed_at_two_hundred_points_do_no_harm() {
+    let Some(lab) = Lab::new() else { return };
+    kill_builds(&lab, 200);
+}
+
+#[test]
+#[ignore = "eight builds at once"]
+fn eight_builds_share_an_empty_store() {
+    let Some(lab) = Lab::new() else { return };
+    at_once(&lab, 8);
+}
+
+#[test]
+#[ignore = "forty builds"]
+fn cached_and_uncached_builds_are_equal_after_many_kinds_of_change() {
+    let Some(lab) = Lab::new() else { return };
+    change(&lab, 20);
+}
