@@ -3,6 +3,7 @@
 mod addons;
 mod boot;
 mod built_root;
+mod cache;
 mod composed;
 pub mod detached;
 mod error;
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rayon::join;
+use serde::{Deserialize, Serialize};
 
 pub use error::ComposeError;
 pub use ids::{Locked, lock_ids};
@@ -45,6 +47,7 @@ use crate::signing::Answers;
 use crate::store::{Blob, Digest, Store, hex};
 use crate::tree::Tree;
 use boot::Boot;
+use cache::{Inputs, Stamp};
 use composed::{Composed, Facts};
 use kernel::Kernel;
 use scriptlets::Scriptlets;
@@ -60,6 +63,8 @@ pub struct Request {
     pub keys: Vec<PathBuf>,
     /// Where the directory `<id>_<version>` comes to lie.
     pub out: PathBuf,
+    /// Composes anew what an earlier build has composed, and outputs that are there already.
+    pub fresh: bool,
     pub store: PathBuf,
     /// How locked packages are fetched that lie on servers.
     pub fetch: fetch::Options,
@@ -72,14 +77,19 @@ pub struct Request {
     pub unfinished: Unfinished,
 }
 
+/// Name of the file that says how the build went.
+const REPORT: &str = "build-report.json";
+
 /// What a build left behind.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Built {
     pub directory: PathBuf,
     /// `None` where signatures are awaited.
     pub commit: Option<Digest>,
     /// The round of signatures that the image waits for, and how many they are.
     pub awaited: Option<(u8, usize)>,
+    /// Whether it was there already, made from the same.
+    pub unchanged: bool,
     pub root_hash: String,
     pub packages: usize,
     /// Files, directories and links of the tree.
@@ -109,12 +119,27 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
             "{name}: the key of the root partition, made for this build; whoever has it and the image reads every machine"
         ));
     }
-    let (made, scriptlets) = compose(definition, request, &workspace, progress)?;
+    let (made, scriptlets, inputs) = match compose(definition, request, &workspace, progress)? {
+        Outcome::Unchanged(built) => return Ok(*built),
+        Outcome::Made(made, scriptlets, inputs) => (made, scriptlets, inputs),
+    };
     let secret = secret.as_ref().map(|secret| secret.as_slice());
     let sealed = seal::seal(plan, &made, &keys, &firmware_keys, secret, &workspace, progress);
-    finish(plan, &made, sealed, &answers, workspace, |workspace| {
-        outputs::write_report(workspace, progress, &scriptlets)
+    finish(plan, &made, sealed, &answers, workspace, |workspace, built| {
+        let stamp = inputs.filter(|_| built.commit.is_some());
+        let stamp = stamp.map(|inputs| Stamp::new(&inputs, built.clone(), workspace.directory()));
+        let stamp = stamp
+            .transpose()
+            .map_err(|source| workspace::output(workspace.directory(), source))?;
+        outputs::write_report(workspace, progress, &scriptlets, stamp.as_ref())
     })
+}
+
+/// What composing came to.
+enum Outcome {
+    /// The output is there already.
+    Unchanged(Box<Built>),
+    Made(Box<Composed>, Done, Option<Inputs>),
 }
 
 /// Publishes what `sealed` came to: the outputs, or a state that waits for signatures.
@@ -124,7 +149,7 @@ fn finish(
     sealed: Result<Digest, ComposeError>,
     answers: &Answers,
     workspace: Workspace,
-    report: impl FnOnce(&Workspace) -> Result<(), ComposeError>,
+    report: impl FnOnce(&Workspace, &Built) -> Result<(), ComposeError>,
 ) -> Result<Built, ComposeError> {
     let (commit, awaited) = match sealed {
         Ok(commit) => (Some(commit), None),
@@ -134,19 +159,22 @@ fn finish(
         }
         Err(error) => return Err(error),
     };
-    report(&workspace)?;
-    let outputs = workspace.list()?;
     let facts = &made.facts;
-    Ok(Built {
-        directory: workspace.publish()?,
+    let mut built = Built {
+        directory: workspace.target().to_owned(),
         commit,
         awaited,
+        unchanged: false,
         root_hash: facts.root_hash.clone(),
         packages: facts.packages.len(),
         paths: facts.paths,
         labels: facts.labels.clone(),
-        outputs,
-    })
+        outputs: workspace.list()?,
+    };
+    report(&workspace, &built)?;
+    built.outputs = workspace.list()?;
+    workspace.publish()?;
+    Ok(built)
 }
 
 /// Makes everything that is sealed: from packages to the tree, the sealed `/usr`, the commit's objects and the initrd.
@@ -155,7 +183,7 @@ fn compose(
     request: &Request,
     workspace: &Workspace,
     progress: &Progress,
-) -> Result<(Composed, Done), ComposeError> {
+) -> Result<Outcome, ComposeError> {
     let plan = &definition.plan;
     let store = Store::open(&request.store)?;
     let ids = ids::read(plan)?;
@@ -184,6 +212,18 @@ fn compose(
     }
     set::check(definition, &set)?;
     let open = set::check_closure(plan, &set, progress)?;
+    let inputs = match request.fresh {
+        true => None,
+        false => Inputs::read(plan, request, &set, &trust, &store),
+    };
+    if let Some(inputs) = &inputs {
+        if let Some(built) = cache::unchanged(inputs, workspace.target()) {
+            return Ok(Outcome::Unchanged(Box::new(built)));
+        }
+        if let Some(made) = from_store(inputs, plan, workspace, &store, progress)? {
+            return Ok(Outcome::Made(Box::new(made), Done::default(), Some(*inputs)));
+        }
+    }
     let rules = scriptlets::rules(plan);
     let scriptlets = Scriptlets {
         schedule: scriptlets::schedule(plan, &set, &rules)?,
@@ -216,12 +256,12 @@ fn compose(
             }
         },
     )?;
-    for cache in &made.caches {
-        for remark in &cache.remarks {
-            progress.warn(&format!("{}: {remark}", cache.command));
-        }
-    }
-    scriptlets::tell(progress, &made.scriptlets.ledger);
+    let remarks = made.caches.iter().flat_map(|cache| {
+        let remarks = cache.remarks.iter();
+        remarks.map(|remark| format!("{}: {remark}", cache.command))
+    });
+    let remarks: Vec<_> = remarks.collect();
+    tell(progress, &remarks, &made.scriptlets.ledger);
     let tree = &made.tree;
     outputs::check_room(plan, tree, workspace)?;
 
@@ -259,11 +299,11 @@ fn compose(
                     let (mode, repo) = (outputs::repo_mode(plan), workspace.path("repo"));
                     ostree::write_tree(tree, mode, &repo, Some(&store))
                 },
-                |objects| format!("{} of them", objects.objects_written),
+                |(objects, _)| format!("{} of them", objects.objects_written),
             )
         },
     );
-    let (sealed, objects) = (sealed?, objects?);
+    let (sealed, (objects, record)) = (sealed?, objects?);
     let root = match built_root::is_wanted(plan) {
         true => Some(built_root::tree(plan, tree, &system::root_entries(tree))?),
         false => None,
@@ -289,6 +329,7 @@ fn compose(
         )?,
         scriptlets: made.scriptlets.ledger.clone(),
         open_requirements: outputs::open_requirements(&open),
+        remarks,
         paths: tree.walk().count(),
         labels,
     };
@@ -305,7 +346,41 @@ fn compose(
             "{damage}; it has been dropped from the store and made anew"
         ));
     }
-    Ok((composed, made.scriptlets))
+    if let Some(inputs) = &inputs {
+        // A build that keeps nothing is whole all the same.
+        let _ = cache::keep(inputs, plan, &composed, &record, workspace, &store);
+    }
+    Ok(Outcome::Made(Box::new(composed), made.scriptlets, inputs))
+}
+
+/// What an earlier build composed of the same.
+fn from_store(
+    inputs: &Inputs,
+    plan: &Plan,
+    workspace: &Workspace,
+    store: &Store,
+    progress: &Progress,
+) -> Result<Option<Composed>, ComposeError> {
+    let made = progress.stage(
+        "take from the store",
+        || Ok::<_, ComposeError>(cache::restore(inputs, plan, workspace, store)),
+        |made| match made {
+            Some(made) => format!("{} paths, composed before", made.facts.paths),
+            None => "not composed before".to_owned(),
+        },
+    )?;
+    match &made {
+        Some(made) => tell(progress, &made.facts.remarks, &made.facts.scriptlets),
+        // What was begun.
+        None => workspace.keep_only(&Vec::from_iter(built_root::key_name(plan)))?,
+    }
+    Ok(made)
+}
+
+/// Tells people what they should know of what was composed.
+fn tell(progress: &Progress, remarks: &[String], scriptlets: &[ledger::Entry]) {
+    remarks.iter().for_each(|remark| progress.warn(remark));
+    scriptlets::tell(progress, scriptlets);
 }
 
 /// What [`build`] would do about every scriptlet of the set; nothing is built, and nothing runs.

@@ -42,6 +42,10 @@ pub struct BuildArgs {
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 
+    /// Make everything anew, whatever the store has of earlier builds and whether or not the output is there already
+    #[arg(long)]
+    fresh: bool,
+
     /// Fetch nothing: every locked package has to be in the store or where the lock file is
     #[arg(long)]
     offline: bool,
@@ -74,6 +78,7 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
         rpms: args.rpms.clone(),
         keys: args.keys.clone(),
         out: args.out.clone(),
+        fresh: args.fresh,
         store: match &args.store {
             Some(store) => store.clone(),
             None => Store::default_root()?,
@@ -127,6 +132,9 @@ pub(super) fn summary(built: &Built, plan: &Plan) -> String {
         lines.push(format!(
             "  label of   {first} also for its hard link {other}, which the policy labels differently"
         ));
+    }
+    if built.unchanged {
+        lines.push("Nothing has changed since it was built, and nothing was written.".to_owned());
     }
     lines.push(match built.awaited {
         None => format!("Boot it: hullwright boot {directory}\n"),

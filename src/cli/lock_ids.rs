@@ -39,6 +39,7 @@ pub fn run(
     let definition = definition::load(place)?;
     definition.warnings.iter().for_each(super::report::warning);
     let request = Request {
+        fresh: false,
         rpms: args.rpms.clone(),
         keys: keys.to_vec(),
         out: PathBuf::new(),

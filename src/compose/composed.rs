@@ -54,6 +54,8 @@ pub struct Facts {
     pub rpm_verify: Vec<ManifestDifference>,
     pub scriptlets: Vec<Entry>,
     pub open_requirements: Vec<ManifestOpen>,
+    /// What people should know of the caches that were made.
+    pub remarks: Vec<String>,
     /// Files, directories and links of the tree.
     pub paths: usize,
     /// SELinux labels; empty where the definition wants none.

@@ -262,8 +262,8 @@ pub fn attach(
     let secret = built_root::kept_secret(&plan, &directory, &workspace, progress)?;
     let secret = secret.as_ref().map(|secret| secret.as_slice());
     let sealed = seal::seal(&plan, &made, &keys, &firmware_keys, secret, &workspace, progress);
-    let built = finish(&plan, &made, sealed, &answers, workspace, |workspace| {
-        outputs::write_report(workspace, progress, &Done::default())
+    let built = finish(&plan, &made, sealed, &answers, workspace, |workspace, _| {
+        outputs::write_report(workspace, progress, &Done::default(), None)
     })?;
     Ok((built, plan))
 }

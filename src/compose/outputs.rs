@@ -7,14 +7,15 @@ use super::ComposeError;
 use super::addons::Addon;
 use super::boot::Boot;
 use super::built_root;
+use super::cache::Stamp;
 use super::composed::{self, Composed, Facts};
 use super::firmware_keys;
 use super::pcrs;
 use super::signing::{RootHashSignature, has_partition};
 use super::system::Made;
 use super::uki::KernelImage;
-use super::wants_vhd;
 use super::workspace::{Workspace, output};
+use super::{REPORT, wants_vhd};
 use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode, RpmDatabase, VerityAlgorithm};
 use crate::disk::{self, Contents, DiskDigests, DiskPlan, DiskSpec, Slots, Usr};
 use crate::firmware::ImageFiles;
@@ -390,7 +391,12 @@ pub fn packages(set: &RpmSet, trust: &[Checked]) -> Vec<ManifestPackage> {
 }
 
 /// Writes what was measured, which differs from build to build.
-pub fn write_report(workspace: &Workspace, progress: &Progress, done: &Done) -> Result<(), ComposeError> {
+pub fn write_report(
+    workspace: &Workspace,
+    progress: &Progress,
+    done: &Done,
+    stamp: Option<&Stamp>,
+) -> Result<(), ComposeError> {
     let scriptlets = done.durations.iter();
     let scriptlets: Vec<_> = scriptlets
         .map(|(name, seconds)| serde_json::json!({ "name": name, "seconds": seconds }))
@@ -399,8 +405,9 @@ pub fn write_report(workspace: &Workspace, progress: &Progress, done: &Done) -> 
         "report_version": 1,
         "stages": progress.stages(),
         "scriptlets": scriptlets,
+        "stamp": stamp,
     });
-    let path = workspace.path("build-report.json");
+    let path = workspace.path(REPORT);
     fs::write(&path, format!("{report:#}\n")).map_err(|source| output(&path, source))
 }
 

@@ -116,6 +116,11 @@ impl Workspace {
         self.directory.path()
     }
 
+    /// What it becomes.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// Where `name` lies while the build runs.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

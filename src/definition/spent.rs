@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::measured_boot::PcrPublic;
-use super::plan::Plan;
+use super::plan::{FileContent, Plan, Recovery};
 use super::sealing::{CommitSigning, KeyPair, KeySource};
 use super::values::SourcePath;
 
@@ -68,6 +68,53 @@ fn absolute(path: &mut SourcePath) {
 }
 
 impl Plan {
+    /// The files and directories that are read before anything is sealed.
+    pub fn composed_from(&self) -> Vec<&SourcePath> {
+        let files = self.files.iter().filter_map(|file| match &file.content {
+            FileContent::Source(path) => Some(path),
+            FileContent::Text(_) => None,
+        });
+        let escrow = match &self.encryption.root.recovery {
+            Some(Recovery::Escrow { escrow }) => Some(escrow),
+            _ => None,
+        };
+        let all = self
+            .rpms
+            .keys
+            .iter()
+            .chain(&self.kernel.require)
+            .chain(self.initrd_overlays());
+        let all = all.chain(&self.os.ids).chain(&self.os.overlays);
+        all.chain(files).chain(escrow).collect()
+    }
+
+    /// The keys, certificates and other files that the image is sealed with.
+    pub fn sealed_with(&self) -> Vec<PathBuf> {
+        let mut keys = Vec::new();
+        let mut add = |key: &Option<KeySource>| {
+            if let Some(KeySource::File(path)) = key {
+                keys.push(path.as_path().to_owned());
+            }
+        };
+        let pairs = self.secure_boot.iter().map(|secure_boot| &secure_boot.db);
+        let pairs = pairs.chain(&self.verity.pair).chain(&self.release);
+        pairs.for_each(|pair| add(&pair.key));
+        if let Some(CommitSigning::Key(key)) = &self.commit {
+            add(&Some(key.clone()));
+        }
+        let files = self
+            .measured_boot
+            .iter()
+            .filter_map(|measured| measured.key.as_ref());
+        let addons = self.uki.addons.iter().filter_map(|addon| addon.signer.as_ref());
+        let files = files.chain(addons.map(|signer| &signer.key));
+        let files = files.chain(&self.encryption.root.key_file);
+        keys.extend(files.map(|path| path.as_path().to_owned()));
+        let (_, kept) = self.spent(Path::new(""));
+        keys.extend(kept.into_iter().map(|kept| kept.from));
+        keys
+    }
+
     /// The plan with the certificates and public keys that sealing reads under new names below `directory`, and what is
     /// to be copied there; private keys stay where they are.
     pub fn spent(&self, directory: &Path) -> (Self, Vec<Kept>) {

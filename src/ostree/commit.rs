@@ -12,6 +12,7 @@ use super::content::{Content, ContentWriter, Data, Written};
 use super::kept::Kept;
 use super::layout::{Layout, RepoMode, is_ref_name};
 use super::object::{CommitObject, DirTree, Kind, Ownership};
+use super::record::TreeRecord;
 use crate::formats::gvariant::{self, Text, Type};
 use crate::store::{Digest, Store};
 use crate::tree::path::TreePath;
@@ -108,7 +109,7 @@ pub fn write_commit_from(
     store: Option<&Store>,
 ) -> Result<Commit, Error> {
     check_options(options)?;
-    let mut tree = write_tree(tree, options.mode, repo_dir, store)?;
+    let (mut tree, _) = write_tree(tree, options.mode, repo_dir, store)?;
     let bytes = commit_object(&tree, options)?;
     let (checksum, new) = put_commit(&bytes, &[], options, repo_dir)?;
     if new {
@@ -118,7 +119,7 @@ pub fn write_commit_from(
 }
 
 /// Writes everything of `tree` but the commit into the repository at `repo_dir`, which is made where it is absent;
-/// `store` as in [`write_commit_from`].
+/// `store` as in [`write_commit_from`]. Gives with it what [`restore_tree`](super::restore_tree) makes the same of.
 ///
 /// # Errors
 /// As [`write_commit_from`].
@@ -127,13 +128,17 @@ pub fn write_tree(
     mode: RepoMode,
     repo_dir: &Path,
     store: Option<&Store>,
-) -> Result<CommitTree, Error> {
+) -> Result<(CommitTree, TreeRecord), Error> {
     let plan = Plan::new(tree)?;
     let mut layout = Layout::create(repo_dir, mode)?;
     let kept = store.map(|store| Kept::open(store, mode)).transpose()?;
     let aside = layout.set_aside()?;
     let written = write_contents(&layout, kept.as_ref(), &plan.contents)?;
-    kept.map_or(Ok(()), Kept::finish)?;
+    let mut record = TreeRecord::default();
+    if let Some(kept) = kept {
+        record.add_contents(&kept, &plan.contents);
+        kept.finish()?;
+    }
 
     let mut commit = CommitTree {
         root_dirtree: Digest([0; 32]),
@@ -154,12 +159,17 @@ pub fn write_tree(
         .iter()
         .filter_map(|place| written.get(*place))
         .map(|w| w.checksum);
-    let root = write_directory(&layout, tree.root(), &mut checksums, &mut commit)?;
+    let mut writing = Writing {
+        layout: &layout,
+        commit: &mut commit,
+        record: &mut record,
+    };
+    let root = writing.directory(tree.root(), &mut checksums)?;
     (commit.root_dirtree, commit.root_dirmeta) = root;
     if let Some(aside) = aside {
         layout.settle(aside)?;
     }
-    Ok(commit)
+    Ok((commit, record))
 }
 
 /// The commit object over `tree`: what is hashed, and signed.
@@ -373,44 +383,53 @@ fn write_contents(
     Ok(written.into_iter().map(|(_, written)| written).collect())
 }
 
-/// Writes directory `node` and those below it; its `dirtree` and `dirmeta`.
-fn write_directory(
-    layout: &Layout,
-    node: &Node,
-    contents: &mut dyn Iterator<Item = Digest>,
-    commit: &mut CommitTree,
-) -> Result<(Digest, Digest), Error> {
-    let mut tree = DirTree::default();
-    for (name, child) in node.children().into_iter().flatten() {
-        let name = String::from_utf8_lossy(name).into_owned();
-        if child.children().is_some() {
-            let (dirtree, dirmeta) = write_directory(layout, child, contents, commit)?;
-            tree.dirs.push((name, dirtree, dirmeta));
-            continue;
-        }
-        match child.kind {
-            NodeKind::Symlink(_) => commit.symlinks += 1,
-            _ => commit.files += 1,
-        }
-        tree.files
-            .extend(contents.next().map(|checksum| (name, checksum)));
-    }
-    commit.directories += 1;
-    let dirtree = commit.write_object(layout, Kind::DirTree, &tree.serialise())?;
-    let dirmeta = Ownership::new(&node.meta, node.st_mode()).dirmeta();
-    let dirmeta = commit.write_object(layout, Kind::DirMeta, &dirmeta)?;
-    Ok((dirtree, dirmeta))
+/// Directories being written.
+struct Writing<'a> {
+    layout: &'a Layout,
+    commit: &'a mut CommitTree,
+    record: &'a mut TreeRecord,
 }
 
-impl CommitTree {
-    fn write_object(&mut self, layout: &Layout, kind: Kind, bytes: &[u8]) -> Result<Digest, Error> {
-        let (checksum, new) = layout.write_metadata(kind, bytes)?;
+impl Writing<'_> {
+    /// Writes directory `node` and those below it; its `dirtree` and `dirmeta`.
+    fn directory(
+        &mut self,
+        node: &Node,
+        contents: &mut dyn Iterator<Item = Digest>,
+    ) -> Result<(Digest, Digest), Error> {
+        let mut tree = DirTree::default();
+        for (name, child) in node.children().into_iter().flatten() {
+            let name = String::from_utf8_lossy(name).into_owned();
+            if child.children().is_some() {
+                let (dirtree, dirmeta) = self.directory(child, contents)?;
+                tree.dirs.push((name, dirtree, dirmeta));
+                continue;
+            }
+            match child.kind {
+                NodeKind::Symlink(_) => self.commit.symlinks += 1,
+                _ => self.commit.files += 1,
+            }
+            tree.files
+                .extend(contents.next().map(|checksum| (name, checksum)));
+        }
+        self.commit.directories += 1;
+        let dirtree = self.object(Kind::DirTree, tree.serialise())?;
+        let dirmeta = Ownership::new(&node.meta, node.st_mode()).dirmeta();
+        let dirmeta = self.object(Kind::DirMeta, dirmeta)?;
+        Ok((dirtree, dirmeta))
+    }
+
+    fn object(&mut self, kind: Kind, bytes: Vec<u8>) -> Result<Digest, Error> {
+        let (checksum, new) = self.layout.write_metadata(kind, &bytes)?;
         if new {
-            self.count_object(bytes.len() as u64);
+            self.commit.count_object(bytes.len() as u64);
+            self.record.add_object(kind, bytes);
         }
         Ok(checksum)
     }
+}
 
+impl CommitTree {
     fn count_object(&mut self, stored: u64) {
         self.objects_written += 1;
         self.bytes_written += stored;

@@ -48,11 +48,16 @@ impl Kept {
 
     /// Puts the object into the repository, where the store has it.
     pub(super) fn link(&self, key: &[u8; 32], content: &Content<'_>, layout: &Layout) -> Option<Written> {
-        let meta = content.owned.dirmeta();
+        self.link_as(key, bare_mode(content), &content.owned.dirmeta(), layout)
+    }
+
+    /// As [`Kept::link`], of content that is known by the mode of its file, and by owner, mode and attributes in the form
+    /// of a dirmeta.
+    pub(super) fn link_as(&self, key: &[u8; 32], mode: u32, meta: &[u8], layout: &Layout) -> Option<Written> {
         let attributes = match self.mode {
             RepoMode::BareUser => Attributes {
-                mode: bare_mode(content),
-                xattr: Some((OSTREE_META, &meta)),
+                mode,
+                xattr: Some((OSTREE_META, meta)),
             },
             RepoMode::Archive { .. } => Attributes {
                 mode: 0o644,

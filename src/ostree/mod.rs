@@ -16,6 +16,7 @@ mod kept;
 mod layout;
 mod object;
 mod read;
+mod record;
 mod summary;
 mod walk;
 
@@ -30,5 +31,6 @@ pub use kept::check_kept;
 pub use layout::RepoMode;
 pub use object::CommitObject;
 pub use read::{ContentReader, FileObject, Repo, Verified};
+pub use record::{TreeRecord, restore_tree};
 pub use summary::write_summary;
 pub use walk::{Entry, EntryKind, Walk};

@@ -36,6 +36,26 @@ impl Store {
         }))
     }
 
+    /// Keeps the file `path`, whose content has the digest `digest`: by a hard link where the file systems allow. Whoever
+    /// changes it in place later changes the object, which [`Object::check`] finds.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or the store not be written.
+    pub fn adopt(&self, path: &Path, digest: Digest) -> Result<(), StoreError> {
+        let kept = self.entry_path(SHELF, digest);
+        let parent = kept.parent().unwrap_or(&self.root);
+        std::fs::create_dir_all(parent).map_err(|error| self.failed(error))?;
+        match std::fs::hard_link(path, &kept) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            Err(_) => {}
+        }
+        let mut writer = self.new_object()?;
+        let copied = File::open(path).and_then(|mut file| io::copy(&mut file, &mut writer));
+        copied.map_err(|error| self.failed(error))?;
+        writer.keep(digest).map(drop)
+    }
+
     /// Begins an object.
     ///
     /// # Errors
@@ -76,6 +96,18 @@ impl Object {
     /// Where it lies now; others may remove it from there at any time.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Gives the file the name `path` too, or, where the file systems do not allow that, copies it there.
+    ///
+    /// # Errors
+    /// Whatever linking and copying give; a file that is there already.
+    pub fn share(&self, path: &Path) -> io::Result<()> {
+        if std::fs::hard_link(&self.path, path).is_ok() {
+            return Ok(());
+        }
+        let mut copy = File::options().write(true).create_new(true).open(path)?;
+        io::copy(&mut &self.file, &mut copy).map(drop)
     }
 
     /// Reads the whole file; `None` where its digest does not hold: then it is dropped and noted

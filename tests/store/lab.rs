@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rand::Rng;
 use sha2::{Digest as _, Sha256};
@@ -95,6 +95,41 @@ impl Lab {
         built
     }
 
+    /// As [`Self::build`], over what is in `out` already; what it said, and when each output was changed last.
+    pub fn build_in_place(
+        &self,
+        change: &str,
+        out: &str,
+        store: &str,
+    ) -> (String, BTreeMap<PathBuf, SystemTime>) {
+        let place = self.path(out);
+        let aside = self.path("aside");
+        let was_there = fs::rename(&place, &aside).is_ok();
+        let mut command = self.command(change, out, store);
+        if was_there {
+            fs::rename(&aside, &place).unwrap();
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{change}: {}", said(&output));
+        let files = files(&output_directory(&place)).into_iter();
+        let times = files.map(|path| {
+            let time = fs::symlink_metadata(&path).unwrap().modified().unwrap();
+            (path, time)
+        });
+        (said(&output), times.collect())
+    }
+
+    /// Changes a byte of the kernel image in `out`.
+    pub fn damage_output(&self, out: &str) {
+        let directory = output_directory(&self.path(out));
+        let mut image = files(&directory).into_iter();
+        let image = image
+            .find(|path| path.extension().is_some_and(|e| e == "efi"))
+            .unwrap();
+        let file = OpenOptions::new().write(true).open(image).unwrap();
+        file.write_all_at(&[1], 1000).unwrap();
+    }
+
     /// Starts a build and does not wait for it.
     pub fn start(&self, change: &str, out: &str, store: &str) -> Child {
         let mut command = self.command(change, out, store);
@@ -109,7 +144,7 @@ impl Lab {
         self.outputs(out)
     }
 
-    fn outputs(&self, out: &str) -> BTreeMap<PathBuf, String> {
+    pub fn outputs(&self, out: &str) -> BTreeMap<PathBuf, String> {
         let directory = output_directory(&self.path(out));
         let mut outputs = BTreeMap::new();
         for path in files(&directory) {

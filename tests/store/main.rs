@@ -93,11 +93,32 @@ fn change(lab: &Lab, changes: usize) {
     }
 }
 
+/// Builds again what is there, and what somebody has changed; then with what the store has of it.
+fn again(lab: &Lab) {
+    let (first, times) = lab.build_in_place("", "again-and-again", "store");
+    let (second, unchanged) = lab.build_in_place("", "again-and-again", "store");
+    assert!(
+        second.contains("Nothing has changed since it was built"),
+        "{second}"
+    );
+    assert_eq!(unchanged, times, "not a byte is written");
+    assert!(!first.contains("Nothing has changed"), "{first}");
+    lab.damage_output("again-and-again");
+    let (third, rebuilt) = lab.build_in_place("", "again-and-again", "store");
+    assert!(third.contains("composed before"), "{third}");
+    assert_ne!(rebuilt, times);
+    let (fourth, _) = lab.build_in_place("kernel.cmdline = [\"quiet\"]\n", "again-and-again", "store");
+    assert!(fourth.contains("composed before"), "{fourth}");
+    let changed = lab.outputs("again-and-again");
+    assert_eq!(changed, lab.fresh("kernel.cmdline = [\"quiet\"]\n").outputs);
+}
+
 #[test]
 fn a_store_serves_killed_and_concurrent_builds_and_bears_damage() {
     let Some(lab) = Lab::new() else { return };
     at_once(&lab, 2);
     kill_builds(&lab, 1);
+    again(&lab);
     rot(&lab);
     change(&lab, 1);
 }
