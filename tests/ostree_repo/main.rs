@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod against_ostree;
+mod from_store;
 mod reading;
 mod refusals;
 mod support;

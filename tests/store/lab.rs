@@ -65,7 +65,7 @@ impl Lab {
         let extends = sample_definition();
         let text = format!("extends = [\"quick.toml\"]\n{change}");
         fs::write(&definition, text).unwrap();
-        let quick = format!("extends = [{extends:?}]\n[outputs.erofs]\ncompression = \"lz4\"\n");
+        let quick = format!("extends = [{extends:?}]\n[outputs.erofs]\nlevel = 1\n");
         fs::write(self.path("quick.toml"), quick).unwrap();
         let out = self.path(out);
         let _ = fs::remove_dir_all(&out);

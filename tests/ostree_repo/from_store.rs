@@ -1,0 +1,104 @@
+//! Repositories whose objects come from a store.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use hullwright::ostree::{RepoMode, check_kept, write_commit, write_commit_from};
+use hullwright::store::Store;
+
+use crate::support::{MODES, Sample, options, ostree, scratch, tool};
+
+/// The files below `directory`, by path from there.
+fn files(directory: &Path) -> BTreeMap<PathBuf, PathBuf> {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![directory.to_owned()];
+    while let Some(place) = todo.pop() {
+        for entry in fs::read_dir(place).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => todo.push(path),
+                false => drop(found.insert(path.strip_prefix(directory).unwrap().to_owned(), path)),
+            }
+        }
+    }
+    found
+}
+
+/// What two repositories hold: the same names, bytes and permission bits.
+fn equal(a: &Path, b: &Path) {
+    let (a, b) = (files(a), files(b));
+    assert!(a.keys().eq(b.keys()));
+    for (one, other) in a.values().zip(b.values()) {
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode();
+        assert_eq!(
+            (fs::read(one).unwrap(), mode(one)),
+            (fs::read(other).unwrap(), mode(other))
+        );
+    }
+}
+
+fn contents(repo: &Path, mode: RepoMode) -> Vec<PathBuf> {
+    let ending = match mode {
+        RepoMode::Archive { .. } => "filez",
+        RepoMode::BareUser => "file",
+    };
+    let mut found: Vec<_> = files(&repo.join("objects")).into_values().collect();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == ending));
+    found
+}
+
+#[test]
+fn what_the_store_has_is_linked_and_what_was_changed_is_written_anew() {
+    for mode in MODES {
+        let sample = Sample::new();
+        let directory = scratch();
+        let path = |name: &str| directory.path().join(name);
+        let store = Store::open(&path("store")).unwrap();
+        let commit = |name: &str| {
+            let written = write_commit_from(&sample.tree, &options(mode), &path(name), Some(&store)).unwrap();
+            if tool("ostree") {
+                ostree(&path(name), &["fsck", "-q"]);
+            }
+            written
+        };
+        let plain = write_commit(&sample.tree, &options(mode), &path("plain")).unwrap();
+        assert_eq!(commit("first"), plain);
+        assert_eq!(commit("second"), plain);
+        equal(&path("plain"), &path("first"));
+        equal(&path("plain"), &path("second"));
+        let objects = contents(&path("second"), mode);
+        assert_eq!(objects.len() as u64, plain.content_objects);
+        for object in &objects {
+            assert_eq!(fs::metadata(object).unwrap().nlink(), 3, "{}", object.display());
+        }
+        assert_eq!(commit("second").objects_written, 0);
+        assert_eq!(store.verify(&check_kept).unwrap().damage, []);
+
+        // A user works on his output: another byte, and the time is another one.
+        let can_change = |path: &&PathBuf| {
+            let metadata = fs::metadata(path).unwrap();
+            metadata.len() > 0 && metadata.mode() & 0o200 != 0
+        };
+        let changed = objects.iter().find(can_change).unwrap();
+        let file = File::options().write(true).open(changed).unwrap();
+        file.write_all_at(b"!", 0).unwrap();
+        file.set_modified(SystemTime::now()).unwrap();
+        assert_eq!(commit("third"), plain);
+        equal(&path("plain"), &path("third"));
+        assert_eq!(store.take_damage().len(), 1);
+        assert_eq!(store.verify(&check_kept).unwrap().damage, []);
+
+        // He sets the time back: only reading shows that.
+        let changed = path("third").join(changed.strip_prefix(path("second")).unwrap());
+        let file = File::options().write(true).open(&changed).unwrap();
+        file.write_all_at(b"?", 0).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let damage = store.verify(&check_kept).unwrap().damage;
+        assert_eq!(damage.len(), 1, "{damage:?}");
+        assert_eq!(commit("fourth"), plain);
+        equal(&path("plain"), &path("fourth"));
+    }
+}
