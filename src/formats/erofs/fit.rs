@@ -1,37 +1,103 @@
-//! Zstandard with an output of bounded size. The library has no such function, so the length of
-//! input is searched; a good first guess makes one or two attempts of it.
+//! Zstandard and Deflate with an output of bounded size. Their libraries have no such function, so the length of
+//! input is searched, and any end of a block is good enough; a good first guess makes two attempts of it.
 
+use flate2::{Compress, Compression as Level, FlushCompress, Status};
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
 use super::format::BLOCK;
 
 /// Attempts at a cluster.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 3;
 /// Bytes of a cluster's last block that may stay empty without another attempt.
-const WASTE: usize = 192;
+const WASTE: usize = 448;
 /// Aimed at so many bytes below a limit, as a guess can be a little too long.
 const MARGIN: usize = 64;
 
 /// A compressor and what it has learnt of the file.
-pub(super) struct ZstdFit {
-    compressor: Option<Compressor<'static>>,
-    level: u8,
-    window_log: u32,
+pub(super) struct Fit {
+    engine: Engine,
     /// Bytes of input that 1024 bytes of output stood for last.
     ratio: usize,
     scratch: Vec<u8>,
 }
 
-impl ZstdFit {
-    pub(super) fn new(level: u8, window_log: u32) -> Self {
+enum Engine {
+    /// Made at its first use, which may fail.
+    Zstd {
+        compressor: Option<Compressor<'static>>,
+        level: u8,
+        window_log: u32,
+    },
+    Deflate(Compress),
+}
+
+impl Engine {
+    /// Compresses all of `input` to `output`, in place of what is there.
+    fn compress(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), String> {
+        output.clear();
+        match self {
+            Self::Zstd {
+                compressor,
+                level,
+                window_log,
+            } => {
+                let shown = |error: std::io::Error| error.to_string();
+                let compressor = match compressor {
+                    Some(compressor) => compressor,
+                    none => {
+                        let mut compressor = Compressor::new(i32::from(*level)).map_err(shown)?;
+                        compressor
+                            .set_parameter(CParameter::WindowLog(*window_log))
+                            .map_err(shown)?;
+                        none.insert(compressor)
+                    }
+                };
+                output.reserve(zstd::zstd_safe::compress_bound(input.len()));
+                compressor.compress_to_buffer(input, output).map_err(shown)?;
+            }
+            Self::Deflate(compressor) => {
+                compressor.reset();
+                // As much as input that does not get smaller can need.
+                output.reserve(input.len() + input.len() / 8 + 1024);
+                loop {
+                    // At most the input's length, which is a number of bytes in memory.
+                    let rest = &input[compressor.total_in() as usize..];
+                    match compressor.compress_vec(rest, output, FlushCompress::Finish) {
+                        Ok(Status::StreamEnd) => break,
+                        Ok(Status::Ok | Status::BufError) => output.reserve(input.len() / 8 + 256),
+                        Err(error) => return Err(error.to_string()),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Fit {
+    fn new(engine: Engine) -> Self {
         Self {
-            compressor: None,
-            level,
-            window_log,
+            engine,
             ratio: FIRST_RATIO,
             scratch: Vec::new(),
         }
+    }
+
+    pub(super) fn zstd(level: u8, window_log: u32) -> Self {
+        Self::new(Engine::Zstd {
+            compressor: None,
+            level,
+            window_log,
+        })
+    }
+
+    /// Without zlib's header, as erofs has it.
+    pub(super) fn deflate(level: u8) -> Self {
+        Self::new(Engine::Deflate(Compress::new(
+            Level::new(u32::from(level)),
+            false,
+        )))
     }
 
     /// Forgets the ratio of another file.
@@ -40,23 +106,7 @@ impl ZstdFit {
     }
 
     fn compress(&mut self, input: &[u8]) -> Result<(), String> {
-        let shown = |error: std::io::Error| error.to_string();
-        let compressor = match &mut self.compressor {
-            Some(compressor) => compressor,
-            none => {
-                let mut compressor = Compressor::new(i32::from(self.level)).map_err(shown)?;
-                compressor
-                    .set_parameter(CParameter::WindowLog(self.window_log))
-                    .map_err(shown)?;
-                none.insert(compressor)
-            }
-        };
-        self.scratch.clear();
-        self.scratch.reserve(zstd::zstd_safe::compress_bound(input.len()));
-        compressor
-            .compress_to_buffer(input, &mut self.scratch)
-            .map_err(shown)?;
-        Ok(())
+        self.engine.compress(input, &mut self.scratch)
     }
 
     /// Compresses as much of the start of `input` as fits `capacity` bytes, or nearly as much.
@@ -93,8 +143,27 @@ impl ZstdFit {
                     return Err(format!("not even one byte fits {capacity} bytes"));
                 }
             }
-            let aim = capacity.saturating_sub(MARGIN).max(1);
-            let next = (guess as u64 * aim as u64 / packed.max(1) as u64) as usize;
+            let least = capacity / 4 * 3;
+            let is_full = (least..=capacity).contains(&packed);
+            let below = packed / BLOCK * BLOCK;
+            let scaled = |end: usize| {
+                let aim = end.saturating_sub(MARGIN).max(1);
+                (guess as u64 * aim as u64 / packed.max(1) as u64) as usize
+            };
+            if is_full && below >= least && packed - below <= BLOCK / 2 {
+                // Shorter input that fills one block less is as good; so near an aim is met at once.
+                let shorter = scaled(below).max(1);
+                self.compress(&input[..shorter])?;
+                if self.scratch.len() <= below {
+                    best = shorter;
+                    std::mem::swap(output, &mut self.scratch);
+                }
+                break;
+            }
+            let next = match is_full {
+                true => scaled((below + BLOCK).min(capacity)),
+                false => scaled(capacity),
+            };
             let next = next.clamp(best + 1, (over - 1).max(best + 1));
             if next == guess || next >= over {
                 if best > 0 {
