@@ -21,7 +21,7 @@ help:
 	@echo "make demo       set-up, sample RPMs, build an image, boot it until it is healthy"
 	echo "make test       set-up, sample RPMs, all quick tests"
 	echo "make test-full  the same, and the tests that boot many machines"
-	echo "make bench      the benchmarks"
+	echo "make bench      the benchmarks; BENCH_ARGS=\"--rounds 1 --without-mkosi\" for a quick one"
 	echo "make lint       rustfmt and clippy"
 
 setup:
@@ -49,6 +49,8 @@ test-full: sample
 
 bench: sample
 	@cargo bench
+	cargo build --release
+	benches/image/run $(BENCH_ARGS)
 
 lint:
 	@cargo fmt --check

@@ -45,6 +45,7 @@ pub fn seal(
             ErofsCodec::None => erofs::Compression::None,
             ErofsCodec::Lz4 => erofs::Compression::Lz4,
             ErofsCodec::Lz4hc => erofs::Compression::Lz4hc(level(9)),
+            ErofsCodec::Deflate => erofs::Compression::Deflate(level(6)),
             ErofsCodec::Zstd => erofs::Compression::Zstd(level(3)),
         },
         cluster_size: u32::try_from(plan.outputs.erofs.cluster.0).unwrap_or(u32::MAX),

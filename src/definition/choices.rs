@@ -135,7 +135,7 @@ choices! {
     InitrdCodec { Zstd = "zstd", None = "none" }
 }
 choices! {
-    ErofsCodec { None = "none", Lz4 = "lz4", Lz4hc = "lz4hc", Zstd = "zstd" }
+    ErofsCodec { None = "none", Lz4 = "lz4", Lz4hc = "lz4hc", Deflate = "deflate", Zstd = "zstd" }
 }
 choices! {
     PathAction { Drop = "drop", Move = "move" }

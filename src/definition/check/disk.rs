@@ -135,6 +135,7 @@ pub(super) fn outputs(context: &Context<'_>, plan: &Plan) {
     let levels = match erofs.compression {
         ErofsCodec::None | ErofsCodec::Lz4 => None,
         ErofsCodec::Lz4hc => Some(1..=12),
+        ErofsCodec::Deflate => Some(1..=9),
         ErofsCodec::Zstd => Some(1..=22),
     };
     let codec = erofs.compression.as_str();
@@ -145,7 +146,7 @@ pub(super) fn outputs(context: &Context<'_>, plan: &Plan) {
                 context,
                 "outputs.erofs.level",
                 message,
-                "leave it out, or choose \"lz4hc\" or \"zstd\"",
+                "leave it out, or choose \"lz4hc\", \"deflate\" or \"zstd\"",
             );
         }
         (Some(level), Some(levels)) if !levels.contains(&level) => {

@@ -9,7 +9,7 @@ use super::format::{BLOCK, get16, get32};
 use super::model::{Compression, Options};
 
 /// Changes with every change of what is kept or of how it is made.
-const VERSION: &[u8] = b"hullwright erofs clusters 1";
+const VERSION: &[u8] = b"hullwright erofs clusters 2";
 
 /// A store for compressed clusters, used by several threads at once. Values check themselves: one
 /// that is damaged or cut off is made anew.
@@ -52,6 +52,7 @@ impl Piece {
             Compression::Lz4 => (1, 0),
             Compression::Lz4hc(level) => (2, level),
             Compression::Zstd(level) => (3, level),
+            Compression::Deflate(level) => (4, level),
         };
         let mut hasher = Sha256::new();
         hasher.update(VERSION);

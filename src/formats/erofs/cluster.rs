@@ -2,14 +2,19 @@
 //! after cluster ("fixed-size output"). In the kernel's words an *extent* is the run of input, a
 //! *pcluster* the blocks that it is compressed to.
 
+use super::fit::Fit;
 use super::format::{Algorithm, BLOCK};
+use super::lz4_cut;
 use super::model::{Compression, Options};
-use super::zstd_fit::ZstdFit;
 use crate::sys::lz4::{self, HcState};
 
 /// The longest input that one cluster stands for, unless clusters are so large that sixteen of them are
 /// longer: a read of its last byte unpacks it all.
 const EXTENT_MAX: usize = 1 << 20;
+/// What is looked at to see whether more is worth compressing, in bytes.
+const SAMPLE: usize = 64 << 10;
+/// Where a quick search does not save this part of the sample, a thorough one saves little.
+const HOPELESS: usize = 64;
 /// The longest window of Zstandard that the kernel allows.
 const ZSTD_WINDOW_MAX: u32 = 1 << 20;
 
@@ -36,7 +41,8 @@ pub(super) struct Clusters {
 pub(super) enum Codec {
     Lz4,
     Lz4hc(HcState, u8),
-    Zstd(ZstdFit),
+    /// Zstandard or Deflate.
+    Fit(Fit),
 }
 
 impl Codec {
@@ -46,7 +52,8 @@ impl Codec {
             Compression::None => None,
             Compression::Lz4 => Some(Self::Lz4),
             Compression::Lz4hc(level) => Some(Self::Lz4hc(HcState::new(), level)),
-            Compression::Zstd(level) => Some(Self::Zstd(ZstdFit::new(level, window_log(options)))),
+            Compression::Deflate(level) => Some(Self::Fit(Fit::deflate(level))),
+            Compression::Zstd(level) => Some(Self::Fit(Fit::zstd(level, window_log(options)))),
         }
     }
 
@@ -56,14 +63,45 @@ impl Codec {
         match self {
             Self::Lz4 => lz4::fit(input, capacity, output),
             Self::Lz4hc(state, level) => lz4::fit_hc(state, *level, input, capacity, output),
-            Self::Zstd(zstd) => zstd.fit(input, capacity, output),
+            Self::Fit(fit) => fit.fit(input, capacity, output),
         }
+    }
+
+    /// As [`Codec::fit`] where `packed` is already all of `input`: without searching again where the format allows.
+    fn refit(
+        &mut self,
+        input: &[u8],
+        packed: &[u8],
+        capacity: usize,
+        output: &mut Vec<u8>,
+    ) -> Result<usize, String> {
+        if !matches!(self, Self::Fit(_))
+            && let Some(taken) = lz4_cut::cut(packed, input, capacity, output)
+        {
+            return Ok(taken);
+        }
+        self.fit(input, capacity, output)
+    }
+
+    /// Whether so little would be gained from the start of `input` that a thorough search for it is not worth its
+    /// time: a quick one finds nothing in it. What is compressed already is like that.
+    fn is_hopeless(&self, input: &[u8], scratch: &mut Vec<u8>) -> bool {
+        let fails = |length: usize, scratch: &mut Vec<u8>| {
+            let sample = &input[..input.len().min(length)];
+            let aim = sample.len() - sample.len() / HOPELESS;
+            lz4::fit(sample, aim, scratch).is_ok_and(|taken| taken < sample.len())
+        };
+        // Most input shows at once that it is not.
+        matches!(self, Self::Lz4hc(..))
+            && input.len() >= 2 * BLOCK
+            && fails(SAMPLE / 8, scratch)
+            && fails(SAMPLE, scratch)
     }
 
     /// Forgets what was learnt from other files, on which the result must not depend.
     fn begin(&mut self) {
-        if let Self::Zstd(zstd) = self {
-            zstd.begin();
+        if let Self::Fit(fit) = self {
+            fit.begin();
         }
     }
 }
@@ -73,6 +111,7 @@ pub(super) fn algorithm(compression: Compression) -> Option<Algorithm> {
     match compression {
         Compression::None => None,
         Compression::Lz4 | Compression::Lz4hc(_) => Some(Algorithm::Lz4),
+        Compression::Deflate(_) => Some(Algorithm::Deflate),
         Compression::Zstd(_) => Some(Algorithm::Zstd),
     }
 }
@@ -93,6 +132,12 @@ pub(super) fn parameters(options: &Options) -> Vec<u8> {
             let mut bytes = vec![14, 0, 0xff, 0xff];
             bytes.extend(blocks.to_le_bytes());
             bytes.resize(16, 0);
+            bytes
+        }
+        Some(Algorithm::Deflate) => {
+            // The window's logarithm.
+            let mut bytes = vec![6, 0, 15];
+            bytes.resize(8, 0);
             bytes
         }
         Some(Algorithm::Zstd) => {
@@ -128,6 +173,12 @@ pub(super) fn compress(
             extents.push(raw(rest, out));
             break;
         }
+        if codec.is_hopeless(rest, &mut packed) {
+            let (plain, behind) = rest.split_at(rest.len().min(SAMPLE) / BLOCK * BLOCK);
+            extents.extend(plain.chunks(BLOCK).map(|block| raw(block, out)));
+            rest = behind;
+            continue;
+        }
         let window = &rest[..rest.len().min(extent_max)];
         let mut taken = codec.fit(window, cluster_size, &mut packed)?;
         if taken == rest.len() && room > 0 {
@@ -147,7 +198,7 @@ pub(super) fn compress(
                 break;
             }
         }
-        if packed.len().next_multiple_of(BLOCK) < taken {
+        if is_readable(&packed) && packed.len().next_multiple_of(BLOCK) < taken {
             extents.push(padded(taken, &packed, out));
         } else {
             // Nothing gained: whole blocks, so that a better part behind is tried again.
@@ -173,6 +224,12 @@ fn raw(block: &[u8], out: &mut Vec<u8>) -> Extent {
     }
 }
 
+/// Whether a reader finds where it begins behind zeros. Only Deflate can start with one, where it stores the first
+/// bytes as they are.
+fn is_readable(packed: &[u8]) -> bool {
+    packed.first().is_some_and(|byte| *byte != 0)
+}
+
 /// Appends a cluster, zeros before it so that it ends with a block.
 fn padded(taken: usize, packed: &[u8], out: &mut Vec<u8>) -> Extent {
     let length = packed.len().next_multiple_of(BLOCK);
@@ -188,7 +245,7 @@ fn padded(taken: usize, packed: &[u8], out: &mut Vec<u8>) -> Extent {
 /// The end of a file for standing behind its inode, if it fits: compressed or, where that is not
 /// smaller, as it is.
 fn behind(rest: &[u8], packed: &[u8], room: usize) -> Option<(Extent, Box<[u8]>)> {
-    let raw = packed.len() >= rest.len();
+    let raw = packed.len() >= rest.len() || !is_readable(packed);
     let bytes = if raw { rest } else { packed };
     let extent = Extent {
         length: rest.len() as u32,
@@ -216,15 +273,16 @@ fn split(codec: &mut Codec, rest: &[u8], packed: &[u8], room: usize) -> Result<O
         return Ok(None);
     }
     let mut halves = Halves::default();
-    halves.taken = codec.fit(rest, whole, &mut halves.packed)?;
+    halves.taken = codec.refit(rest, packed, whole, &mut halves.packed)?;
     let behind = &rest[halves.taken..];
     let filled = halves.packed.len().next_multiple_of(BLOCK);
-    if filled >= halves.taken || behind.is_empty() {
+    if filled >= halves.taken || behind.is_empty() || !is_readable(&halves.packed) {
         return Ok(None);
     }
     let taken = codec.fit(behind, BLOCK - 1, &mut halves.behind)?;
     let length = halves.behind.len();
-    let fits = taken == behind.len() && length < behind.len() && length <= room;
+    let is_smaller = length < behind.len() && is_readable(&halves.behind);
+    let fits = taken == behind.len() && is_smaller && length <= room;
     let gains = filled + length < packed.len().next_multiple_of(BLOCK);
     Ok((fits && gains).then_some(halves))
 }

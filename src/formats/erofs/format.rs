@@ -67,6 +67,7 @@ pub(super) enum Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Algorithm {
     Lz4 = 0,
+    Deflate = 2,
     Zstd = 3,
 }
 

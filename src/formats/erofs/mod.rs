@@ -2,10 +2,10 @@
 //!
 //! The writer takes a tree as plain values ([`FileSystem`]) and gives a volume, the same bytes for
 //! the same tree. Blocks of 4096 bytes; compact and extended inodes; tails behind inodes; shared
-//! extended attributes; LZ4 and Zstandard in clusters of fixed size with compact indexes.
+//! extended attributes; LZ4, Deflate and Zstandard in clusters of fixed size with compact indexes.
 //!
 //! Specification: the kernel's `fs/erofs/erofs_fs.h` and `Documentation/filesystems/erofs.rst`.
-//! What the writer makes is read by kernels from 5.17 on, with Zstandard from 6.10 on.
+//! What the writer makes is read by kernels from 5.17 on, with Deflate from 6.6 and with Zstandard from 6.10 on.
 
 mod cache;
 mod cluster;
@@ -13,8 +13,10 @@ mod data;
 mod directory;
 mod dump;
 mod error;
+mod fit;
 mod format;
 mod index;
+mod lz4_cut;
 mod metadata;
 mod model;
 mod ordered;
@@ -25,7 +27,6 @@ mod space;
 mod tree;
 mod writer;
 mod xattr;
-mod zstd_fit;
 
 #[cfg(test)]
 mod tests;

@@ -120,6 +120,8 @@ pub enum Compression {
     Lz4,
     /// The same format with a thorough search; level 1 to 12.
     Lz4hc(u8),
+    /// Deflate, level 1 to 9. Kernels from 6.6 on.
+    Deflate(u8),
     /// Zstandard, level 1 to 22. Kernels from 6.10 on.
     Zstd(u8),
 }

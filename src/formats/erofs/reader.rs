@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use flate2::{Decompress, FlushDecompress, Status};
+
 use super::directory;
 use super::format::{
     Algorithm, BLOCK, EXTENDED_SIZE, InodeHead, Layout, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, SLOT, Super,
@@ -350,6 +352,12 @@ fn unpack(algorithm: u8, packed: &[u8], output: &mut [u8]) -> Result<(), ReadErr
     let packed = &packed[start..];
     let is_full = match algorithm {
         _ if algorithm == Algorithm::Lz4 as u8 => lz4::decompress(packed, output),
+        _ if algorithm == Algorithm::Deflate as u8 => {
+            let mut decompressor = Decompress::new(false);
+            let end = decompressor.decompress(packed, output, FlushDecompress::Finish);
+            let is_end = end.is_ok_and(|status| status == Status::StreamEnd);
+            is_end && decompressor.total_out() == output.len() as u64
+        }
         _ if algorithm == Algorithm::Zstd as u8 => {
             let room = output.len();
             let written: io::Result<usize> = zstd::bulk::decompress_to_buffer(packed, output);

@@ -129,6 +129,9 @@ fn check(options: &Options) -> Result<(), Error> {
         Compression::Lz4hc(level) if !(1..=12).contains(&level) => {
             Err(Error::Options("the level of LZ4 HC goes from 1 to 12"))
         }
+        Compression::Deflate(level) if !(1..=9).contains(&level) => {
+            Err(Error::Options("the level of Deflate goes from 1 to 9"))
+        }
         Compression::Zstd(level) if !(1..=22).contains(&level) => {
             Err(Error::Options("the level of Zstandard goes from 1 to 22"))
         }

@@ -156,9 +156,9 @@ fn options(compression: Compression, tail_packing: bool) -> Options {
 }
 
 fn all_options() -> Vec<Options> {
-    use Compression::{Lz4, Lz4hc, None, Zstd};
+    use Compression::{Deflate, Lz4, Lz4hc, None, Zstd};
     let mut all = Vec::new();
-    for compression in [None, Lz4, Lz4hc(9), Zstd(3)] {
+    for compression in [None, Lz4, Lz4hc(9), Deflate(1), Zstd(3)] {
         for (cluster_size, tail_packing) in [(4096, false), (65536, false), (65536, true), (1 << 20, true)] {
             all.push(Options {
                 cluster_size,

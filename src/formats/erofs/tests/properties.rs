@@ -30,6 +30,7 @@ fn any_options() -> impl Strategy<Value = Options> {
         Just(Compression::None),
         Just(Compression::Lz4),
         (1_u8..=12).prop_map(Compression::Lz4hc),
+        (1_u8..=9).prop_map(Compression::Deflate),
         (1_u8..=5).prop_map(Compression::Zstd),
     ];
     (compression, 1_u32..40, any::<bool>()).prop_map(|(compression, blocks, tail_packing)| Options {
