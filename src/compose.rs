@@ -267,7 +267,7 @@ fn compose(
 
     let initrd = progress.stage(
         "compose the initrd",
-        || initrd::make(plan, tree, &kernel),
+        || initrd::make(plan, tree, &kernel, &store),
         |initrd| {
             format!(
                 "{} KiB, {} modules",

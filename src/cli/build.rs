@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use hullwright::compose::{self, Built, Request, Unfinished};
 use hullwright::definition::{self, Plan};
-use hullwright::report::Progress;
+use hullwright::report::{Progress, timings};
 use hullwright::store::Store;
 use indicatif::HumanBytes;
 use miette::{Context as _, IntoDiagnostic as _};
@@ -56,6 +56,14 @@ pub struct BuildArgs {
     #[arg(long, value_name = "WHAT")]
     explain: Option<Explain>,
 
+    /// Say at the end what each stage took: seconds, processors, bytes, memory
+    #[arg(long)]
+    timings: bool,
+
+    /// Write a trace of the stages there, for https://ui.perfetto.dev
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+
     /// Show errors only
     #[arg(short, long)]
     quiet: bool,
@@ -102,6 +110,16 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
     super::remove_when_stopped(request.unfinished.clone())?;
     let progress = Progress::new(args.quiet);
     let built = compose::build(&definition, &request, &progress)?;
+    let stages = progress.stages();
+    if let Some(path) = &args.trace {
+        let text = format!("{}\n", timings::trace(&stages));
+        std::fs::write(path, text)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("the trace `{}` cannot be written", path.display()))?;
+    }
+    if args.timings {
+        let _ = io::stderr().write_all(timings::table(&stages).as_bytes());
+    }
     if !args.quiet {
         // What was built stands, whoever has stopped reading.
         let _ = io::stdout().write_all(summary(&built, &definition.plan).as_bytes());

@@ -6,12 +6,16 @@ use super::kernel::Kernel;
 use super::root;
 use super::tpm;
 use crate::definition::plan::{InitrdCodec, Plan};
-use crate::initrd::{self, Initrd, InitrdError, InitrdSpec, Recipe};
+use crate::initrd::{self, Gathered, Initrd, InitrdError, InitrdSpec, Recipe};
+use crate::store::{Digest, Store};
 use crate::tree::path::TreePath;
-use crate::tree::{Kind, Meta, Tree, overlay};
+use crate::tree::{Kind, Meta, Tree, overlay, seal};
 
-/// Composes the initrd from the image's own tree.
-pub fn make(plan: &Plan, tree: &Tree, kernel: &Kernel) -> Result<Initrd, ComposeError> {
+/// Changes with every change of how an initrd is packed.
+const VERSION: &[u8] = b"hullwright initrd 1\0";
+
+/// Composes the initrd from the image's own tree. One that holds the same as an earlier one is taken from the store.
+pub fn make(plan: &Plan, tree: &Tree, kernel: &Kernel, store: &Store) -> Result<Initrd, ComposeError> {
     let newest = plan.image.released.epoch();
     let mut overlays = Vec::new();
     for directory in plan.initrd_overlays() {
@@ -32,7 +36,14 @@ pub fn make(plan: &Plan, tree: &Tree, kernel: &Kernel) -> Result<Initrd, Compose
         newest,
         workers,
     };
-    let made = initrd::compose(tree, &spec)?;
+    let Gathered { tree, modules } = initrd::gather(tree, &spec)?;
+    let (bytes, unpacked_size) = packed(&tree, &spec, store)?;
+    let made = Initrd {
+        bytes,
+        unpacked_size,
+        modules,
+        tree,
+    };
     built_root::check_initrd(plan, &made.tree)?;
     root::check_initrd(plan, &made.tree)?;
     let found = made.bytes.len() as u64;
@@ -41,6 +52,23 @@ pub fn make(plan: &Plan, tree: &Tree, kernel: &Kernel) -> Result<Initrd, Compose
         return Err(ComposeError::LargeInitrd { found, allowed });
     }
     Ok(made)
+}
+
+/// The archive of `tree`, and its length before compression.
+fn packed(tree: &Tree, spec: &InitrdSpec<'_>, store: &Store) -> Result<(Vec<u8>, u64), ComposeError> {
+    let level = spec.recipe.compression_level.to_le_bytes();
+    let content = seal::digest(tree, &TreePath::root());
+    let key = Digest::of(&[VERSION, &level, &content.0].concat());
+    if let Some(kept) = store.record(key)?
+        && let Some((size, bytes)) = kept.split_first_chunk()
+    {
+        return Ok((bytes.to_vec(), u64::from_le_bytes(*size)));
+    }
+    let (bytes, size) = initrd::pack(tree, spec)?;
+    let kept = [&size.to_le_bytes()[..], &bytes].concat();
+    // That it is not kept costs the next build time, nothing else.
+    let _ = store.keep_record(key, &kept);
+    Ok((bytes, size))
 }
 
 /// Drop-ins by which an initrd that cannot go on gives a shell: `initrd.debug`.

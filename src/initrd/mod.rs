@@ -50,11 +50,42 @@ const MOUNT_POINTS: [&str; 8] = [
     "/dev", "/proc", "/sys", "/run", "/tmp", "/sysroot", "/sysusr", "/var",
 ];
 
+/// What an initrd will hold.
+#[derive(Debug, Clone)]
+pub struct Gathered {
+    pub tree: Tree,
+    /// The modules in it, in an order in which they can be loaded.
+    pub modules: Vec<String>,
+}
+
 /// Composes an initrd from `tree`, the image as it will be, with `/etc` in `/etc` or `/usr/etc`.
 ///
 /// # Errors
 /// What the recipe names and the image does not have; damaged modules or programs.
 pub fn compose(tree: &Tree, spec: &InitrdSpec) -> Result<Initrd, InitrdError> {
+    let Gathered { tree, modules } = gather(tree, spec)?;
+    let (bytes, unpacked_size) = pack(&tree, spec)?;
+    Ok(Initrd {
+        bytes,
+        unpacked_size,
+        modules,
+        tree,
+    })
+}
+
+/// Packs and compresses `tree`; gives also its length before compression.
+///
+/// # Errors
+/// Contents that cannot be read.
+pub fn pack(tree: &Tree, spec: &InitrdSpec) -> Result<(Vec<u8>, u64), InitrdError> {
+    pack::pack(tree, spec.recipe.compression_level, spec.workers)
+}
+
+/// The first part of [`compose`]: what the initrd holds.
+///
+/// # Errors
+/// As [`compose`].
+pub fn gather(tree: &Tree, spec: &InitrdSpec) -> Result<Gathered, InitrdError> {
     let mut gather = Gather::new(tree, Tree::new(Meta::root(0o755, spec.newest)));
     add_top_level(&mut gather, spec.newest)?;
     units::add(&mut gather, spec.recipe)?;
@@ -73,13 +104,7 @@ pub fn compose(tree: &Tree, spec: &InitrdSpec) -> Result<Initrd, InitrdError> {
         // An initramfs keeps none.
         node.meta.xattrs.clear();
     });
-    let (bytes, unpacked_size) = pack::pack(&tree, spec.recipe.compression_level, spec.workers)?;
-    Ok(Initrd {
-        bytes,
-        unpacked_size,
-        modules,
-        tree,
-    })
+    Ok(Gathered { tree, modules })
 }
 
 /// The links `/bin`, `/lib` … as the image has them, `/init`, and empty directories.

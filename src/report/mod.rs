@@ -3,6 +3,7 @@
 mod manifest;
 mod progress;
 mod sums;
+pub mod timings;
 
 pub use manifest::{
     Manifest, ManifestCommit, ManifestDifference, ManifestFirmwarePcrs, ManifestKernel, ManifestOpen,

@@ -13,13 +13,66 @@ pub struct Stage {
     pub name: String,
     /// What it came to, for people.
     pub result: String,
+    /// Since the build began.
+    pub begin: f64,
     pub seconds: f64,
+    /// What the whole program did meanwhile; stages that overlap share it.
+    #[serde(flatten)]
+    pub used: Used,
+}
+
+/// What the program has used of the machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Used {
+    /// Bytes that it read from files and wrote to files, cached or not.
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    /// Milliseconds of processors' time.
+    pub cpu_ms: u64,
+    /// The most memory that it has held so far, in bytes.
+    pub peak_memory: u64,
+}
+
+impl Used {
+    /// So far; zeroes where the kernel does not say.
+    fn now() -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let field = |text: &str, name: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|line| line.split_whitespace().next());
+            number.and_then(|number| number.parse().ok()).unwrap_or(0)
+        };
+        let io = read("/proc/self/io");
+        let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok();
+        let spent = usage.map(|usage| {
+            let times = [usage.user_time(), usage.system_time()];
+            let spent = times.map(|time| time.tv_sec() * 1000 + time.tv_usec() / 1000);
+            u64::try_from(spent.iter().sum::<i64>()).unwrap_or(0)
+        });
+        Self {
+            bytes_read: field(&io, "rchar:"),
+            bytes_written: field(&io, "wchar:"),
+            cpu_ms: spent.unwrap_or(0),
+            peak_memory: field(&read("/proc/self/status"), "VmHWM:") << 10,
+        }
+    }
+
+    /// What was used after `before`.
+    fn since(self, before: Self) -> Self {
+        Self {
+            bytes_read: self.bytes_read.saturating_sub(before.bytes_read),
+            bytes_written: self.bytes_written.saturating_sub(before.bytes_written),
+            cpu_ms: self.cpu_ms.saturating_sub(before.cpu_ms),
+            peak_memory: self.peak_memory,
+        }
+    }
 }
 
 /// Shows stages on standard error and remembers them. Stages may overlap.
 pub struct Progress {
     terminal: bool,
     quiet: bool,
+    began: Instant,
     stages: Mutex<Vec<Stage>>,
 }
 
@@ -29,6 +82,7 @@ impl Progress {
         Self {
             terminal: io::stderr().is_terminal(),
             quiet,
+            began: Instant::now(),
             stages: Mutex::new(Vec::new()),
         }
     }
@@ -79,6 +133,7 @@ impl Progress {
         result: impl FnOnce(&T) -> String,
     ) -> Result<T, E> {
         let start = Instant::now();
+        let before = Used::now();
         let bar = (self.terminal && !self.quiet).then(|| {
             let style = ProgressStyle::with_template(template);
             let bar = bar.with_message(name.to_owned());
@@ -94,6 +149,8 @@ impl Progress {
         let stage = Stage {
             name: name.to_owned(),
             result: result(&outcome),
+            begin: start.duration_since(self.began).as_secs_f64(),
+            used: Used::now().since(before),
             seconds: start.elapsed().as_secs_f64(),
         };
         if !self.quiet {

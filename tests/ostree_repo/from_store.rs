@@ -70,11 +70,11 @@ fn what_the_store_has_is_linked_and_what_was_changed_is_written_anew() {
         equal(&path("plain"), &path("first"));
         equal(&path("plain"), &path("second"));
         let objects = contents(&path("second"), mode);
-        assert_eq!(objects.len() as u64, plain.content_objects);
+        assert_eq!(objects.len() as u64, plain.tree.content_objects);
         for object in &objects {
             assert_eq!(fs::metadata(object).unwrap().nlink(), 3, "{}", object.display());
         }
-        assert_eq!(commit("second").objects_written, 0);
+        assert_eq!(commit("second").tree.objects_written, 0);
         assert_eq!(store.verify(&check_kept).unwrap().damage, []);
 
         // A user works on his output: another byte, and the time is another one.

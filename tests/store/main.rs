@@ -120,7 +120,6 @@ fn a_store_serves_killed_and_concurrent_builds_and_bears_damage() {
     kill_builds(&lab, 1);
     again(&lab);
     rot(&lab);
-    change(&lab, 1);
 }
 
 #[test]

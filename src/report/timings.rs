@@ -1,0 +1,94 @@
+//! Where the time of a build went: a table, and a trace that Perfetto shows.
+
+use serde_json::{Value, json};
+
+use super::progress::Stage;
+
+/// A table of `stages`, for people. Stages that overlap share processors, bytes and memory.
+pub fn table(stages: &[Stage]) -> String {
+    let mut text = format!(
+        "{:>8} {:>8} {:>8} {:>9} {:>10} {:>9}  stage\n",
+        "begin s", "took s", "CPU s", "read MiB", "write MiB", "peak MiB"
+    );
+    for stage in stages {
+        let used = &stage.used;
+        text.push_str(&format!(
+            "{:>8.2} {:>8.2} {:>8.2} {:>9} {:>10} {:>9}  {}\n",
+            stage.begin,
+            stage.seconds,
+            used.cpu_ms as f64 / 1000.0,
+            used.bytes_read >> 20,
+            used.bytes_written >> 20,
+            used.peak_memory >> 20,
+            stage.name
+        ));
+    }
+    text
+}
+
+/// The trace event format, as JSON: a complete event (`X`) a stage, times in microseconds. Stages that overlap stand in rows
+/// of their own.
+///
+/// Specification: <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>.
+pub fn trace(stages: &[Stage]) -> Value {
+    let mut ordered: Vec<&Stage> = stages.iter().collect();
+    ordered.sort_by(|a, b| a.begin.total_cmp(&b.begin));
+    // When each row is free again.
+    let mut rows: Vec<f64> = Vec::new();
+    let events = ordered.into_iter().map(|stage| {
+        let free = rows.iter().position(|end| *end <= stage.begin);
+        let row = free.unwrap_or(rows.len());
+        let end = stage.begin + stage.seconds;
+        match rows.get_mut(row) {
+            Some(busy) => *busy = end,
+            None => rows.push(end),
+        }
+        json!({
+            "name": stage.name,
+            "cat": "stage",
+            "ph": "X",
+            "pid": 1,
+            "tid": row + 1,
+            "ts": stage.begin * 1e6,
+            "dur": stage.seconds * 1e6,
+            "args": { "result": stage.result, "used": stage.used },
+        })
+    });
+    let events: Vec<_> = events.collect();
+    json!({ "traceEvents": events, "displayTimeUnit": "ms" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::progress::Used;
+
+    #[test]
+    fn overlapping_stages_have_rows_of_their_own() {
+        let stage = |name: &str, begin: f64, seconds: f64| Stage {
+            name: name.to_owned(),
+            result: String::new(),
+            begin,
+            seconds,
+            used: Used::default(),
+        };
+        // In the order of their ends.
+        let stages = [
+            stage("b", 1.0, 1.0),
+            stage("a", 0.0, 3.0),
+            stage("c", 2.5, 1.0),
+            stage("d", 3.5, 0.5),
+        ];
+        let trace = trace(&stages);
+        let events = trace["traceEvents"].as_array().unwrap();
+        let shown: Vec<_> = events
+            .iter()
+            .map(|event| (event["name"].as_str().unwrap(), event["tid"].as_u64().unwrap()))
+            .collect();
+        assert_eq!(shown, [("a", 1), ("b", 2), ("c", 2), ("d", 1)]);
+        assert_eq!(events[1]["ts"], 1e6);
+        assert_eq!(events[1]["dur"], 1e6);
+        let table = table(&stages);
+        assert!(table.lines().nth(2).unwrap().ends_with("  a"), "{table}");
+    }
+}
