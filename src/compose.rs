@@ -9,6 +9,7 @@ mod ids;
 mod initrd;
 mod kernel;
 mod outputs;
+mod partitions;
 mod pcrs;
 mod root;
 mod scriptlets;
@@ -31,7 +32,7 @@ use crate::definition::Definition;
 use crate::definition::plan::{DiskFormat, ErofsCodec, Plan, RpmSource};
 use crate::disk::{self, derive_uuid, usr};
 use crate::fetch::{self, Fetcher};
-use crate::formats::{erofs, verity};
+use crate::formats::{erofs, fec, verity};
 use crate::report::Progress;
 use crate::rpmset::signature::{Checked, Exception, Keyring, Policy};
 use crate::rpmset::{RpmSet, SetError, SetSource};
@@ -208,7 +209,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     )?;
     let sealing = keys.sign_root_hash(&sealed.root_hash)?;
     let message = sealing.as_ref().map(|signature| signature.message.as_slice());
-    let cmdline = kernel::command_line(plan, &hex(&sealed.root_hash), message)?;
+    let cmdline = kernel::command_line(plan, &sealed, message)?;
     let mut uki = progress.stage(
         "write the UKI",
         || {
@@ -397,6 +398,17 @@ fn seal_usr(plan: &Plan, tree: &Tree, workspace: &Workspace) -> Result<SealedUsr
     };
     let hashes = workspace.create(&format!("{stem}.usr.verity"))?;
     let root_hash = verity::format(&file, size, &hashes, &params)?;
+    if let Some(roots) = plan.verity.fec_roots {
+        let hash_size = verity::hash_device_size(size, params.algorithm);
+        let protected = fec::Protected {
+            data: &file,
+            data_size: size,
+            hash: &hashes,
+            hash_size,
+            roots,
+        };
+        protected.write(&hashes, hash_size)?;
+    }
     Ok(SealedUsr {
         verity_size: workspace.size(&hashes)?,
         erofs: file,

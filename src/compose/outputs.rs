@@ -8,17 +8,21 @@ use super::boot::Boot;
 use super::built_root;
 use super::firmware_keys;
 use super::kernel::Kernel;
+use super::partitions;
 use super::pcrs;
 use super::signing::{RootHashSignature, has_partition};
 use super::system::{Made, root_entries};
 use super::uki::KernelImage;
 use super::workspace::{Workspace, output};
 use super::{ComposeError, SealedUsr, slot_size, wants_vhd};
-use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode, RpmDatabase, VerityAlgorithm};
+use crate::definition::plan::{
+    Arch, DiskFormat, KeyDerivation, Plan, RepoMode, RpmDatabase, VerityAlgorithm,
+};
 use crate::disk::{self, Contents, DiskDigests, DiskPlan, DiskSpec, Slots, Usr};
 use crate::firmware::ImageFiles;
 use crate::formats::at::Content;
 use crate::formats::fat::FatFile;
+use crate::formats::luks2;
 use crate::formats::verity::Algorithm;
 use crate::initrd::Initrd;
 use crate::ostree::{self, Commit, CommitOptions, Value};
@@ -74,8 +78,10 @@ pub fn disk_spec(plan: &Plan, slot: u64) -> DiskSpec {
             Slots::A
         },
         signed: has_partition(plan),
+        fec_roots: plan.verity.fec_roots,
         min_root_size: plan.disk.root.minimum.0,
         root_in_image: built_root::is_wanted(plan),
+        others: partitions::spec(plan),
     }
 }
 
@@ -190,18 +196,20 @@ pub fn write_disks(
     let seed = [stem.as_bytes(), b"\0", &sealed.root_hash].concat();
     let disk_plan = DiskPlan::new(&disk_spec(plan, slot_size(plan, tree)), usr, &seed)?;
     let time = plan.image.released.epoch();
-    let root = match secret {
-        Some(secret) => {
-            let entries = built_root::tree(plan, tree, &root_entries(tree))?;
-            Some(built_root::volume(plan, secret, &entries))
-        }
+    let keys = partitions::keys(plan, secret)?;
+    let entries = match secret {
+        Some(_) => Some(built_root::tree(plan, tree, &root_entries(tree), &keys)?),
         None => None,
     };
+    let root = secret.zip(entries.as_ref());
+    let root = root.map(|(secret, entries)| built_root::volume(plan, secret, entries));
+    let others = partitions::volumes(&keys, plan.image.released.epoch());
     let contents = Contents {
         esp: &esp,
         usr: &sealed.erofs,
         verity: &sealed.verity,
         root: root.as_ref(),
+        others: &others,
         signature: signature.map(|signature| signature.partition.as_slice()),
         time,
     };
@@ -314,7 +322,16 @@ pub fn write_manifest(
                 volume: partition.volume.map(|ids| ManifestVolume {
                     luks_uuid: ids.luks.to_string(),
                     file_system_uuid: ids.file_system.to_string(),
-                    key: built_root::key_name(plan),
+                    cipher: luks2::CIPHER,
+                    sector_size: 4096,
+                    kdf: match (partition.role, plan.encryption.root.kdf) {
+                        (disk::Role::Root, Some(kdf)) => kdf.as_str(),
+                        // Keys of other partitions are random.
+                        _ => KeyDerivation::Pbkdf2.as_str(),
+                    },
+                    key: (partition.role == disk::Role::Root)
+                        .then(|| built_root::key_name(plan))
+                        .flatten(),
                 }),
                 tree_digest: *digest,
             })

@@ -48,6 +48,12 @@ pub fn run<I: AsRef<std::ffi::OsStr>>(
 impl SealedLab {
     /// As [`crate::lab::Lab::enter`].
     pub fn enter() -> Option<Self> {
+        Self::enter_with("sealed", &[], "")
+    }
+
+    /// The same with another image, called `name`, which extends files of `image-defs/common` and has `more` in its
+    /// definition.
+    pub fn enter_with(name: &str, common: &[&str], more: &str) -> Option<Self> {
         if let (Err(error), _) | (_, Err(error)) = (Qemu::find().map(drop), Ovmf::find(false).map(drop)) {
             skip(&error.to_string());
             return None;
@@ -65,12 +71,12 @@ impl SealedLab {
             let made = hullwright().arg("keys").arg("init").arg(&keys).output().unwrap();
             assert!(made.status.success(), "{}", said(&made));
         }
-        let definition = place.join("sealed.toml");
-        let text = definition_text();
+        let definition = place.join(format!("{name}.toml"));
+        let text = definition_text(common, more);
         if fs::read_to_string(&definition).ok().as_ref() != Some(&text) {
             fs::write(&definition, text).unwrap();
         }
-        let built = built_image("sealed-image", &definition)?;
+        let built = built_image(&format!("{name}-image"), &definition)?;
         let place = tempfile::Builder::new()
             .prefix("sealed-")
             .tempdir_in(tests)
@@ -147,15 +153,20 @@ fn stub(ukify: &Path) -> PathBuf {
     tools.join("root/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 }
 
-fn definition_text() -> String {
+fn definition_text(common: &[&str], more: &str) -> String {
     let project = env!("CARGO_MANIFEST_DIR");
+    let common = common
+        .iter()
+        .map(|name| format!(", \"{project}/image-defs/common/{name}.toml\""));
+    let common: String = common.collect();
     format!(
-        "extends = [\"{project}/image-defs/sample-container-host.toml\", \"{project}/image-defs/common/encrypted-root.toml\"]\n\
+        "extends = [\"{project}/image-defs/sample-container-host.toml\", \"{project}/image-defs/common/encrypted-root.toml\"\
+         {common}]\n\
          [image]\nid = \"sample-sealed\"\n\
          [os]\nids = \"{project}/image-defs/sample-container-host.ids.lock\"\n\
          [outputs]\nformats = {{ replace = [\"raw\"] }}\n\
          [measured-boot]\nkey = \"keys/pcr.key\"\n\
-         [encryption.root]\nrecovery = {{ escrow = \"keys/escrow.pem\" }}\n"
+         [encryption.root]\nrecovery = {{ escrow = \"keys/escrow.pem\" }}\n{more}"
     )
 }
 
@@ -178,7 +189,7 @@ impl Kept {
         fs::remove_dir_all(self.dir().join("tpm")).unwrap();
     }
 
-    fn plan(&self) -> Machine {
+    pub fn plan(&self) -> Machine {
         Machine::new(&self.disk).grow(GROW).keep(true).tpm(true)
     }
 
