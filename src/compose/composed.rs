@@ -69,7 +69,7 @@ impl Facts {
     }
 }
 
-/// A directory or symbolic link of the root file system. Names, values and targets are bytes in hexadecimal.
+/// A directory, symbolic link or empty file of the root file system. Names, values and targets are bytes in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootNode {
     path: String,
@@ -82,9 +82,12 @@ pub struct RootNode {
     /// Of a symbolic link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     target: Option<String>,
+    /// Whether it is a file.
+    #[serde(default)]
+    file: bool,
 }
 
-/// The nodes of `tree`, which holds directories and symbolic links, parents first.
+/// The nodes of `tree`, which holds directories, symbolic links and empty files, parents first.
 pub fn root_nodes(tree: &Tree) -> Vec<RootNode> {
     use crate::store::hex;
     let node = |(path, node): (TreePath, &Node)| RootNode {
@@ -103,6 +106,7 @@ pub fn root_nodes(tree: &Tree) -> Vec<RootNode> {
             Kind::Symlink(target) => Some(hex(target)),
             _ => None,
         },
+        file: matches!(node.kind, Kind::File(_)),
     };
     tree.walk().map(node).collect()
 }
@@ -132,6 +136,7 @@ pub fn root_tree(nodes: &[RootNode]) -> Result<Tree, ComposeError> {
             None => {
                 let kind = match &node.target {
                     Some(target) => Kind::Symlink(bytes(target)?.into()),
+                    None if node.file => Kind::file(Vec::new()),
                     None => Kind::Dir(Default::default()),
                 };
                 let origin = Origin::Composer("the root partition");
@@ -157,6 +162,7 @@ mod tests {
         let nodes = [
             ("/var", var.clone(), Kind::Dir(Default::default())),
             ("/var/\u{e9}", var, Kind::Dir(Default::default())),
+            ("/var/key", Meta::root(0o600, 8), Kind::file(Vec::new())),
             ("/bin", Meta::root(0o777, 9), Kind::Symlink((*b"usr/bin").into())),
         ];
         for (path, meta, kind) in nodes {

@@ -90,26 +90,28 @@ impl Plan {
 
     /// The keys, certificates and other files that the image is sealed with.
     pub fn sealed_with(&self) -> Vec<PathBuf> {
-        let mut keys = Vec::new();
-        let mut add = |key: &Option<KeySource>| {
-            if let Some(KeySource::File(path)) = key {
-                keys.push(path.as_path().to_owned());
-            }
-        };
         let pairs = self.secure_boot.iter().map(|secure_boot| &secure_boot.db);
         let pairs = pairs.chain(&self.verity.pair).chain(&self.release);
-        pairs.for_each(|pair| add(&pair.key));
-        if let Some(CommitSigning::Key(key)) = &self.commit {
-            add(&Some(key.clone()));
-        }
-        let files = self
+        let commit = self.commit.iter().filter_map(|commit| match commit {
+            CommitSigning::Key(key) => Some(key),
+            CommitSigning::Public(_) => None,
+        });
+        let measured = self
             .measured_boot
             .iter()
             .filter_map(|measured| measured.key.as_ref());
         let addons = self.uki.addons.iter().filter_map(|addon| addon.signer.as_ref());
-        let files = files.chain(addons.map(|signer| &signer.key));
+        let keys = pairs
+            .filter_map(|pair| pair.key.as_ref())
+            .chain(commit)
+            .chain(measured);
+        let keys = keys.chain(addons.map(|signer| &signer.key));
+        let files = keys.filter_map(|key| match key {
+            KeySource::File(path) => Some(path),
+            KeySource::Token(_) => None,
+        });
         let files = files.chain(&self.encryption.root.key_file);
-        keys.extend(files.map(|path| path.as_path().to_owned()));
+        let mut keys: Vec<_> = files.map(|path| path.as_path().to_owned()).collect();
         let (_, kept) = self.spent(Path::new(""));
         keys.extend(kept.into_iter().map(|kept| kept.from));
         keys
@@ -139,7 +141,7 @@ impl Plan {
             None => {}
         }
         if let Some(measured) = &mut plan.measured_boot {
-            measured.key.iter_mut().for_each(absolute);
+            measured.key.iter_mut().for_each(stay);
             if let Some(PcrPublic::Public(path) | PcrPublic::Cert(path)) = &mut measured.public {
                 keeping.keep(path);
             }
@@ -150,7 +152,7 @@ impl Plan {
             .iter_mut()
             .filter_map(|addon| addon.signer.as_mut())
         {
-            absolute(&mut signer.key);
+            stay(&mut signer.key);
             keeping.keep(&mut signer.cert);
         }
         plan.encryption.root.key_file.iter_mut().for_each(absolute);
