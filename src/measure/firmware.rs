@@ -135,4 +135,21 @@ mod tests {
             assert!(registers[&12].is_zero() && registers[&13].is_zero());
         }
     }
+
+    #[test]
+    fn secure_boot_leaves_the_kernel_out_and_tells_who_vouched() {
+        let event = |what: &str| Event::of(4, what, what.as_bytes(), &[Bank::Sha256]);
+        let image = [event("UKI"), event("kernel")];
+        let register =
+            |firmware: &Firmware, image: &[Event], pcr: u32| firmware.predict(image, Bank::Sha256)[&pcr];
+        let off = Firmware::ovmf();
+        assert_ne!(register(&off, &image, 4), register(&off, &image[..1], 4));
+        let keys = || [vec![1], vec![2], vec![3], Vec::new()];
+        let on = Firmware::ovmf_with_keys("on", keys(), Vec::new());
+        assert_eq!(register(&on, &image, 4), register(&off, &image[..1], 4));
+        let vouched = Firmware::ovmf_with_keys("on", keys(), vec![vec![3]]);
+        let seven = register(&on, &image, 7);
+        let entry = variable(&SECURITY, "db", &[3]);
+        assert_eq!(register(&vouched, &image, 7), seven.measured(&entry));
+    }
 }

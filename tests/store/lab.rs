@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt as _;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -182,17 +182,25 @@ impl Lab {
         fs::read_dir(self.path("store/tmp")).unwrap().count()
     }
 
-    /// Flips a bit at `count` places of the files in the store "store"; the files.
+    /// Flips a bit at `count` places of the files in the store "store"; the files. Half of them are none
+    /// of the many that outputs share.
     pub fn flip_bits(&self, count: usize, random: &mut impl Rng) -> BTreeSet<PathBuf> {
         let mut kept = files(&self.path("store"));
         kept.retain(|path| fs::metadata(path).unwrap().len() > 0);
+        let linked = self.path("store/linked");
+        let (shared, own): (Vec<_>, Vec<_>) = kept.iter().partition(|path| path.starts_with(&linked));
         let mut flipped = BTreeSet::new();
         let mut places = BTreeSet::new();
         while places.len() < count {
-            let path = &kept[random.gen_range(0..kept.len())];
+            let among = if places.len() % 2 == 0 { &shared } else { &own };
+            let path = among[random.gen_range(0..among.len())];
             let bit = random.gen_range(0..fs::metadata(path).unwrap().len() * 8);
             if !places.insert((path, bit)) {
                 continue;
+            }
+            let mode = fs::metadata(path).unwrap().permissions().mode();
+            if mode & 0o600 != 0o600 {
+                fs::set_permissions(path, Permissions::from_mode(mode | 0o600)).unwrap();
             }
             let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
             let mut byte = [0];
