@@ -12,6 +12,7 @@ mod ids;
 mod initrd;
 mod kernel;
 mod outputs;
+mod partitions;
 mod pcrs;
 mod root;
 mod scriptlets;

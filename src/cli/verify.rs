@@ -25,6 +25,14 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     dbx: Vec<PathBuf>,
 
+    /// Certificates (PEM or DER) that root hashes are signed for; where none is given, those of db; may be repeated
+    #[arg(long = "verity-cert", value_name = "FILE")]
+    verity_certificates: Vec<PathBuf>,
+
+    /// Public key (PEM, Ed25519) that commits are signed for
+    #[arg(long, value_name = "FILE")]
+    commit_key: Option<PathBuf>,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -45,6 +53,12 @@ pub fn run(args: &VerifyArgs) -> miette::Result<ExitCode> {
     }
     for path in &args.dbx {
         firmware::read_into(path, Uuid::nil(), &mut options.forbidden)?;
+    }
+    for path in &args.verity_certificates {
+        options.verity_certificates.extend(signing::certificates(path)?);
+    }
+    if let Some(path) = &args.commit_key {
+        options.commit_key = Some(signing::public_key(path)?);
     }
     let report = verify(&Subject::open(path, &options)?);
     match args.json {

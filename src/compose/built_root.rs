@@ -61,14 +61,14 @@ pub fn features(plan: &Plan) -> Vec<String> {
 pub fn check_initrd(plan: &Plan, initrd: &Tree) -> Result<(), ComposeError> {
     let lacks = |path: &&'static str| initrd.resolve(&TreePath::literal(path)).is_none();
     let missing: Vec<String> = OPENER.iter().copied().filter(lacks).map(str::to_owned).collect();
-    if is_wanted(plan) && !missing.is_empty() {
+    if is_wanted(plan) && plan.encryption.root.rekey.is_none() && !missing.is_empty() {
         return Err(ComposeError::NoOpener { missing });
     }
     Ok(())
 }
 
 /// How the keyslot's key derives from the secret.
-fn kdf(plan: &Plan) -> Kdf {
+pub fn kdf(plan: &Plan) -> Kdf {
     match plan.encryption.root.kdf {
         Some(KeyDerivation::Pbkdf2) => Kdf::RANDOM_KEY,
         _ => Kdf::PASSPHRASE,
@@ -184,10 +184,11 @@ fn new_key(plan: &Plan, workspace: &Workspace) -> Result<Zeroizing<Vec<u8>>, Com
 }
 
 /// The volume for the root partition, opened by `secret`. `root` is [`tree`].
-pub fn volume<'a>(plan: &Plan, secret: &'a [u8], root: &Tree) -> EncryptedVolume<'a> {
+pub fn volume<'a>(plan: &Plan, secret: &'a [u8], root: &'a Tree) -> EncryptedVolume<'a> {
     EncryptedVolume {
         secret,
         kdf: kdf(plan),
+        label: "root",
         root: inode(root.root()),
     }
 }
@@ -232,7 +233,7 @@ pub fn tree(plan: &Plan, system: &Tree, entries: &[RootEntry]) -> Result<Tree, C
     Ok(root)
 }
 
-fn inode(node: &Node) -> ext4::Inode<'static> {
+fn inode(node: &Node) -> ext4::Inode<'_> {
     let kind = match &node.kind {
         Kind::Symlink(target) => ext4::Kind::Symlink(target.clone()),
         Kind::Dir(children) => ext4::Kind::Directory(
@@ -241,6 +242,7 @@ fn inode(node: &Node) -> ext4::Inode<'static> {
                 .map(|(name, child)| (name.clone(), inode(child)))
                 .collect(),
         ),
+        Kind::File(file) => ext4::Kind::File(Content::bytes(file.blob.in_memory().unwrap_or_default())),
         // `tree` makes nothing else.
         _ => ext4::Kind::File(Content::bytes(&[])),
     };

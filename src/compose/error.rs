@@ -113,9 +113,20 @@ pub enum ComposeError {
     EscrowKey { path: PathBuf, algorithm: String },
     #[error("the initrd cannot make and open an encrypted root: it lacks {}", missing.join(", "))]
     #[diagnostic(help(
-        "extend `common/encrypted-root.toml`, which names them in `[initrd]`, and have their packages in the set"
+        "extend `common/encrypted-root.toml` (`common/rekeyed-root.toml` with `rekey`), which names them in `[initrd]`, and have their packages in the set"
     ))]
     NoWayToRoot { missing: Vec<String> },
+    #[error("the image cannot make and open what `[[disk.partitions]]` declares: it lacks {}", missing.join(", "))]
+    #[diagnostic(help("extend `common/partitions.toml`, and have the packages of the programs in the set"))]
+    NoWayToPartitions { missing: Vec<String> },
+    #[error("the kernel in `{kernel}` cannot mend damaged blocks: its configuration has no {option}")]
+    #[diagnostic(help(
+        "leave `verity.fec` out: a damaged block is found all the same, and `verity.corruption` says what then happens; or \
+         choose a kernel that has it"
+    ))]
+    NoFec { kernel: String, option: &'static str },
+    #[error("the parity over /usr cannot be made: {0}")]
+    Fec(#[from] crate::formats::fec::FecError),
     #[error("`{path}` under `[[paths]]` matches nothing in the packages")]
     #[diagnostic(help("remove the rule, or correct its path"))]
     IdleRule { path: TreePath },

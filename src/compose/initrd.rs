@@ -3,6 +3,7 @@
 use super::ComposeError;
 use super::built_root;
 use super::kernel::Kernel;
+use super::partitions;
 use super::root;
 use super::tpm;
 use crate::definition::plan::{InitrdCodec, Plan};
@@ -35,6 +36,7 @@ pub fn make(plan: &Plan, tree: &Tree, kernel: &Kernel) -> Result<Initrd, Compose
     let made = initrd::compose(tree, &spec)?;
     built_root::check_initrd(plan, &made.tree)?;
     root::check_initrd(plan, &made.tree)?;
+    partitions::check_initrd(plan, &made.tree)?;
     let found = made.bytes.len() as u64;
     if found > plan.initrd.max_size.0 {
         let allowed = plan.initrd.max_size.0;

@@ -3,13 +3,17 @@
 use std::fs;
 
 use super::ComposeError;
+use super::composed::Facts;
+use super::outputs::algorithm;
 use super::set::require;
 use super::system::provides;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use uuid::Uuid;
 
 use crate::definition::plan::{Plan, VerityAlgorithm, VerityCorruption, VeritySignature};
 use crate::formats::kconfig;
+use crate::formats::verity::hash_device_size;
 use crate::rpmset::{Package, RpmSet};
 use crate::tree::modules::ModuleSet;
 use crate::tree::path::TreePath;
@@ -25,6 +29,9 @@ const SIGNATURE_OPTIONS: [&str; 2] = [
 
 /// The hash function that `verity.algorithm` may ask for; SHA-256 is in every kernel.
 const SHA512: &str = "CONFIG_CRYPTO_SHA512";
+
+/// What `verity.fec` needs.
+const FEC: &str = "CONFIG_DM_VERITY_FEC";
 
 /// The one kernel of an image.
 pub struct Kernel {
@@ -108,7 +115,8 @@ fn release(package: &Package) -> Option<String> {
 fn check_config(plan: &Plan, tree: &Tree, directory: &TreePath) -> Result<(), ComposeError> {
     let signed = plan.verity.signature == VeritySignature::Kernel;
     let sha512 = plan.verity.algorithm == VerityAlgorithm::Sha512;
-    if plan.kernel.require.is_empty() && !signed && !sha512 {
+    let fec = plan.verity.fec;
+    if plan.kernel.require.is_empty() && !signed && !sha512 && !fec {
         return Ok(());
     }
     let path = directory.join_name(b"config");
@@ -138,6 +146,12 @@ fn check_config(plan: &Plan, tree: &Tree, directory: &TreePath) -> Result<(), Co
             option: SHA512,
         });
     }
+    if fec && *config.get(FEC) == kconfig::Value::Off {
+        return Err(ComposeError::NoFec {
+            kernel: directory.to_string(),
+            option: FEC,
+        });
+    }
     let mut violations = Vec::new();
     for fragment in &plan.kernel.require {
         let name = fragment.to_string();
@@ -160,13 +174,25 @@ fn check_config(plan: &Plan, tree: &Tree, directory: &TreePath) -> Result<(), Co
 ///
 /// # Errors
 /// Where `signature`, of the root hash, makes it longer than the kernel takes.
-pub fn command_line(plan: &Plan, root_hash: &str, signature: Option<&[u8]>) -> Result<String, ComposeError> {
-    let mut arguments = vec![format!("usrhash={root_hash}")];
+pub(super) fn command_line(
+    plan: &Plan,
+    facts: &Facts,
+    signature: Option<&[u8]>,
+) -> Result<String, ComposeError> {
+    let mut arguments = vec![format!("usrhash={}", facts.root_hash)];
     let mut options = Vec::new();
     match plan.verity.corruption {
         VerityCorruption::Error => {}
         VerityCorruption::Restart => options.push("restart-on-corruption".to_owned()),
         VerityCorruption::Panic => options.push("panic-on-corruption".to_owned()),
+    }
+    if let (Some(roots), Some(tail)) = (plan.verity.fec_roots, facts.root_hash_bytes().last_chunk::<16>()) {
+        // Behind the tree, in the partition that the root hash names.
+        let partition = Uuid::from_bytes(*tail);
+        let offset = hash_device_size(facts.usr_size, algorithm(plan));
+        options.push(format!(
+            "fec-device=/dev/disk/by-partuuid/{partition},fec-offset={offset},fec-roots={roots}"
+        ));
     }
     let kernel = plan.verity.signature == VeritySignature::Kernel;
     if let Some(signature) = signature.filter(|_| kernel) {

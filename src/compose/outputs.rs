@@ -10,17 +10,21 @@ use super::built_root;
 use super::cache::Stamp;
 use super::composed::{self, Composed, Facts};
 use super::firmware_keys;
+use super::partitions;
 use super::pcrs;
 use super::signing::{RootHashSignature, has_partition};
 use super::system::Made;
 use super::uki::KernelImage;
 use super::workspace::{Workspace, output};
 use super::{REPORT, wants_vhd};
-use crate::definition::plan::{Arch, DiskFormat, Plan, RepoMode, RpmDatabase, VerityAlgorithm};
+use crate::definition::plan::{
+    Arch, DiskFormat, KeyDerivation, Plan, RepoMode, RpmDatabase, VerityAlgorithm,
+};
 use crate::disk::{self, Contents, DiskDigests, DiskPlan, DiskSpec, Slots, Usr};
 use crate::firmware::ImageFiles;
 use crate::formats::at::Content;
 use crate::formats::fat::FatFile;
+use crate::formats::luks2;
 use crate::formats::pcr::uki::SectionDigests;
 use crate::formats::verity::Algorithm;
 use crate::ostree::{self, CommitOptions, Value};
@@ -76,8 +80,10 @@ pub fn disk_spec(plan: &Plan, slot: u64) -> DiskSpec {
             Slots::A
         },
         signed: has_partition(plan),
+        fec_roots: plan.verity.fec_roots,
         min_root_size: plan.disk.root.minimum.0,
         root_in_image: built_root::is_wanted(plan),
+        others: partitions::spec(plan),
     }
 }
 
@@ -198,16 +204,24 @@ pub fn write_disks(plan: &Plan, parts: &Parts<'_>, workspace: &Workspace) -> Res
     let seed = [stem.as_bytes(), b"\0", &hash].concat();
     let disk_plan = DiskPlan::new(&disk_spec(plan, facts.slot), usr, &seed)?;
     let time = plan.image.released.epoch();
-    let tree = facts.root.as_deref().map(composed::root_tree).transpose()?;
+    let keys = partitions::keys(plan, secret)?;
+    let mut tree = facts.root.as_deref().map(composed::root_tree).transpose()?;
+    if let Some(tree) = &mut tree {
+        for key in &keys {
+            key.lay(tree, time)?;
+        }
+    }
     let root = match (secret, &tree) {
         (Some(secret), Some(tree)) => Some(built_root::volume(plan, secret, tree)),
         _ => None,
     };
+    let others = partitions::volumes(&keys, time);
     let contents = Contents {
         esp: &esp,
         usr: &made.usr,
         verity: &made.verity,
         root: root.as_ref(),
+        others: &others,
         signature: root_hash.map(|signature| signature.partition.as_slice()),
         time,
     };
@@ -327,7 +341,16 @@ pub fn write_manifest(
                 volume: partition.volume.map(|ids| ManifestVolume {
                     luks_uuid: ids.luks.to_string(),
                     file_system_uuid: ids.file_system.to_string(),
-                    key: built_root::key_name(plan),
+                    cipher: luks2::CIPHER,
+                    sector_size: 4096,
+                    kdf: match (partition.role, plan.encryption.root.kdf) {
+                        (disk::Role::Root, Some(kdf)) => kdf.as_str(),
+                        // Keys of other partitions are random.
+                        _ => KeyDerivation::Pbkdf2.as_str(),
+                    },
+                    key: (partition.role == disk::Role::Root)
+                        .then(|| built_root::key_name(plan))
+                        .flatten(),
                 }),
                 tree_digest: *digest,
             })

@@ -1,5 +1,5 @@
-//! The root partition that a machine encrypts at its first boot: what repart, the command line and
-//! the initrd are told of it. What the initrd does with it is in `systemd-units/initrd-root-first-boot`.
+//! The root partition that a machine encrypts at its first boot, or makes its own then: what repart, the command line and
+//! the initrd are told of it. What the initrd does with it is in `systemd-units/initrd-root-first-boot` and `initrd-root-rekey`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,6 +43,12 @@ const PROGRAMS: [&str; 21] = [
     "/usr/lib/systemd/systemd-pcrextend",
     "/usr/sbin/cryptsetup",
 ];
+/// What makes a root of the image's the machine's own.
+const REKEY: [&str; 3] = [
+    "/usr/lib/hullwright/rekey-root",
+    "/usr/lib/hullwright/built-header.jq",
+    "/usr/bin/systemd-cryptenroll",
+];
 /// What wraps the recovery key.
 const WRAPPER: &str = "/usr/bin/openssl";
 
@@ -78,7 +84,7 @@ pub fn arguments(plan: &Plan) -> Vec<String> {
 
 /// Features of `.note.dlopen` without which the TPM cannot be asked.
 pub fn features(plan: &Plan) -> Vec<String> {
-    let wanted: &[&str] = if made_at_first_boot(plan) {
+    let wanted: &[&str] = if plan.encryption.root.is_bound() {
         &["tpm", "cryptsetup"]
     } else {
         &[]
@@ -88,7 +94,7 @@ pub fn features(plan: &Plan) -> Vec<String> {
 
 /// What the scripts of the initrd read: the expected PCR 12, and the escrow key.
 pub fn overlay(plan: &Plan) -> Result<Option<Tree>, ComposeError> {
-    if !made_at_first_boot(plan) {
+    if !plan.encryption.root.is_bound() {
         return Ok(None);
     }
     let time = plan.image.released.epoch();
@@ -152,11 +158,17 @@ fn escrow_key(path: &Path) -> Result<PublicKey, ComposeError> {
 
 /// Whether the initrd has what makes and opens the root.
 pub fn check_initrd(plan: &Plan, initrd: &Tree) -> Result<(), ComposeError> {
-    if !made_at_first_boot(plan) {
+    if !plan.encryption.root.is_bound() {
         return Ok(());
     }
+    let rekey = plan.encryption.root.rekey.is_some();
     let escrow = matches!(plan.encryption.root.recovery, Some(Recovery::Escrow { .. }));
-    let wanted = [UNIT].iter().chain(&PROGRAMS).chain(escrow.then_some(&WRAPPER));
+    let rekeyed = REKEY.iter().filter(|_| rekey);
+    let wanted = [UNIT]
+        .iter()
+        .chain(&PROGRAMS)
+        .chain(escrow.then_some(&WRAPPER))
+        .chain(rekeyed);
     let mut missing: Vec<String> = wanted
         .filter(|path| initrd.resolve(&TreePath::literal(path)).is_none())
         .map(|path| (*path).to_owned())

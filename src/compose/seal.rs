@@ -63,7 +63,7 @@ pub fn seal(
     };
 
     let message = root_hash.as_ref().map(|signature| signature.message.as_slice());
-    let cmdline = kernel::command_line(plan, &facts.root_hash, message)?;
+    let cmdline = kernel::command_line(plan, facts, message)?;
     let measured = Measured::new(plan, made, &cmdline, keys.policy.as_ref())?;
     let policies = unless_awaited(measured.sign(plan, keys.policy.as_ref()))?;
     let options = outputs::commit_options(plan, facts, &measured.digests);

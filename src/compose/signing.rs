@@ -11,6 +11,7 @@ use super::{ComposeError, uki};
 use crate::definition::plan::{AddonKind, Plan, VeritySignature};
 use crate::definition::sealing::{self, CommitSigning};
 use crate::definition::uki::UkiAddon;
+use crate::firmware::{Databases, OWNER, read_into};
 use crate::formats::authenticode::{self, AuthenticodeError, Trust};
 use crate::formats::cms::SignedData;
 use crate::formats::ddi_signature::DdiSignature;
@@ -53,7 +54,7 @@ pub struct CommitSignature {
     pub manifest: ManifestSignature,
 }
 
-fn source(key: &sealing::KeySource) -> Result<KeySource, SigningError> {
+pub(super) fn source(key: &sealing::KeySource) -> Result<KeySource, SigningError> {
     match key {
         sealing::KeySource::File(path) => Ok(KeySource::File(path.as_path().to_owned())),
         sealing::KeySource::Token(uri) => KeySource::token(uri),
@@ -135,15 +136,12 @@ impl Keys {
                     check_usage(&certificate, released, Usage::Trust)?;
                 }
             }
-            let mut forbidden = Vec::new();
+            let mut databases = Databases::default();
+            databases.db.add_certificate(OWNER, db.certificate().der());
             for path in &secure_boot.dbx {
-                forbidden.extend(certificates(path.as_path())?);
+                read_into(path.as_path(), OWNER, &mut databases.dbx)?;
             }
-            keys.trust = Trust {
-                certificates: vec![db.certificate().clone()],
-                forbidden_certificates: forbidden,
-                ..Trust::default()
-            };
+            keys.trust = databases.trust();
             keys.db = Some(db);
         } else {
             progress.warn(
@@ -153,7 +151,7 @@ impl Keys {
         for addon in &plan.uki.addons {
             let Some(signer) = &addon.signer else { continue };
             let pair = sealing::KeyPair {
-                key: Some(sealing::KeySource::File(signer.key.clone())),
+                key: Some(signer.key.clone()),
                 cert: signer.cert.clone(),
             };
             let own = opening.credential(&pair, Usage::CodeSigning)?;

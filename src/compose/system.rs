@@ -295,9 +295,15 @@ pub fn finish(plan: &Plan, tree: &mut Tree, newest: i64) -> Result<selinux::Repo
     let mut partitions = Vec::new();
     for partition in disk::repart_partitions(&spec, slot, super::outputs::algorithm(plan)) {
         partitions.push(repart::Partition {
-            kind: partition.role.name().to_owned(),
+            kind: match partition.type_uuid {
+                Some(kind) => kind.to_string(),
+                None => partition.role.name().to_owned(),
+            },
             label: partition.label,
             size: (partition.role != Role::Root).then_some(partition.min_size),
+            other: (partition.role == Role::Other).then_some(repart::Other {
+                maximum: partition.max_size,
+            }),
         });
     }
     let root = RootFormat {
@@ -311,6 +317,7 @@ pub fn finish(plan: &Plan, tree: &mut Tree, newest: i64) -> Result<selinux::Repo
         let node = Node::new(Meta::root(0o644, time), Kind::file(text.into_bytes()), origin);
         tree.insert(&path, node)?;
     }
+    super::partitions::lay(plan, tree)?;
     let labels = match plan.os.selinux.as_str() {
         "none" => selinux::Report::default(),
         policy => selinux::label(tree, policy)?,

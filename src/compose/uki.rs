@@ -18,7 +18,7 @@ use crate::formats::pcr::{Bank, Value};
 use crate::formats::uki::{DEFAULT_SBAT, Profile, Uki};
 use crate::measure::{PolicyKey, PublicSource};
 use crate::report::{ManifestSignature, Progress};
-use crate::signing::{Answers, KeySource};
+use crate::signing::Answers;
 
 /// The banks whose values are told in any case: what verifiers ask for.
 pub const BANKS: [Bank; 2] = [Bank::Sha256, Bank::Sha384];
@@ -32,10 +32,7 @@ pub fn policy_key(
     let Some(measured) = &plan.measured_boot else {
         return Ok(None);
     };
-    let key = measured
-        .key
-        .as_ref()
-        .map(|key| KeySource::File(key.as_path().to_owned()));
+    let key = measured.key.as_ref().map(super::signing::source).transpose()?;
     let public = measured.public.as_ref().map(|public| match public {
         PcrPublic::Public(path) => PublicSource::Key(path.as_path()),
         PcrPublic::Cert(path) => PublicSource::Certificate(path.as_path()),

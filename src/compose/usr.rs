@@ -7,7 +7,7 @@ use super::outputs;
 use super::workspace::{Workspace, output};
 use crate::definition::plan::{ErofsCodec, Plan};
 use crate::disk::{derive_uuid, usr};
-use crate::formats::{erofs, verity};
+use crate::formats::{erofs, fec, verity};
 use crate::report::file_digest;
 use crate::store::{Digest, Store};
 use crate::tree::path::TreePath;
@@ -66,6 +66,17 @@ pub fn seal(
     };
     let hashes = workspace.create(&format!("{stem}.usr.verity"))?;
     let root_hash = verity::format(&file, size, &hashes, &params)?;
+    if let Some(roots) = plan.verity.fec_roots {
+        let hash_size = verity::hash_device_size(size, params.algorithm);
+        let protected = fec::Protected {
+            data: &file,
+            data_size: size,
+            hash: &hashes,
+            hash_size,
+            roots,
+        };
+        protected.write(&hashes, hash_size)?;
+    }
     let digest = |name: &str| {
         let path = workspace.path(name);
         file_digest(&path).map_err(|source| output(&path, source))

@@ -69,6 +69,13 @@ choices! {
     }
 }
 choices! {
+    /// What becomes, at a machine's first boot, of the key that its image was built with.
+    Rekey {
+        /// It is replaced by one of the machine's own, which the TPM keeps.
+        Tpm = "tpm",
+    }
+}
+choices! {
     /// A bank of PCRs that policies are signed for.
     PcrBank { Sha256 = "sha256", Sha384 = "sha384", Sha512 = "sha512" }
 }

@@ -4,6 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::plan::PcrBank;
 use super::reader::{Context, Section};
+use super::sealing::KeySource;
 use super::values::{Fault, FromText, SourcePath};
 use crate::formats::pcr::uki::PHASES;
 
@@ -13,7 +14,7 @@ use crate::formats::pcr::uki::PHASES;
 pub struct MeasuredBoot {
     /// The private key; `None`: the policies are signed elsewhere, later.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<SourcePath>,
+    pub key: Option<KeySource>,
     /// Where its public half is; `None`: in the private key.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub public: Option<PcrPublic>,

@@ -11,6 +11,7 @@ mod expanded;
 mod load;
 pub mod measured_boot;
 pub mod names;
+pub mod partitions;
 pub mod plan;
 mod raw;
 mod reader;

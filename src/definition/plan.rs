@@ -10,6 +10,7 @@ use super::measured_boot::MeasuredBoot;
 use super::names::{
     Account, Identifier, ImageVersion, KernelArgument, OstreeRef, PolicyName, Reason, UnitName,
 };
+use super::partitions::DataPartition;
 use super::sealing::{CommitSigning, KeyPair, SecureBoot, Verity};
 use super::uki::Uki;
 use super::values::{ByteSize, FileMode, Released, SourcePath};
@@ -277,6 +278,9 @@ pub struct Disk {
     /// 1: systemd-repart makes slot B at first boot; 2: it is in the image, empty.
     pub slots_in_image: u8,
     pub root: RootPartition,
+    /// Others, in the order in which they stand before the root partition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<DataPartition>,
 }
 
 /// `[disk.root]`
@@ -306,12 +310,22 @@ pub struct RootEncryption {
     /// With `build`: how a keyslot's key derives from the key file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kdf: Option<KeyDerivation>,
-    /// How the data are reached without the machine's TPM; said with `first-boot`.
+    /// With `build`: what becomes of the key at a machine's first boot; `None`: it stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rekey: Option<Rekey>,
+    /// How the data are reached without the machine's TPM; said where that has a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Recovery>,
     /// Why there is no recovery.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+}
+
+impl RootEncryption {
+    /// Whether the machine's TPM has a key of it.
+    pub fn is_bound(&self) -> bool {
+        self.mode == EncryptionMode::FirstBoot || self.rekey.is_some()
+    }
 }
 
 /// `encryption.root.recovery`

@@ -67,6 +67,7 @@ const NAMED: &[(&str, &str)] = &[
     ("directories", "path"),
     ("files", "path"),
     ("symlinks", "path"),
+    ("disk.partitions", "label"),
     ("os.users", "name"),
     ("os.groups", "name"),
     ("rpms.unsigned", "package"),

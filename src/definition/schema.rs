@@ -2,10 +2,11 @@
 
 use super::measured_boot;
 use super::names::{Account, Identifier, KernelArgument, UnitName};
+use super::partitions;
 use super::plan::{
     Arch, DirectoryEntry, Disk, DiskFormat, Encryption, EncryptionMode, Erofs, ErofsCodec, EtcMode,
     EtcOverlays, FileContent, FileEntry, Group, ImaSignatures, Image, Initrd, InitrdCodec, Kernel,
-    KeyDerivation, Layout, OpenException, Os, Outputs, PathAction, PathRule, Plan, Recovery, RepoMode,
+    KeyDerivation, Layout, OpenException, Os, Outputs, PathAction, PathRule, Plan, Recovery, Rekey, RepoMode,
     RootEncryption, RootFormat, RootPartition, RpmDatabase, RpmSource, Rpms, ScriptletRule, SymlinkEntry,
     UnsignedException, User,
 };
@@ -26,8 +27,8 @@ pub(super) fn read(context: &Context<'_>, table: &Table) -> Option<Plan> {
     let kernel = kernel(&top.section("kernel"));
     let initrd = initrd(&top.section("initrd"));
     let os = os(&top.section("os"));
-    let disk = disk(&top.section("disk"));
     let encryption = encryption(&top.section("encryption"));
+    let disk = disk(&top.section("disk"), encryption.root.mode);
     let measured_boot = measured_boot::read(&top.section("measured-boot"));
     let uki = uki::read(&top.section("uki"));
     let secure_boot = sealing::secure_boot(&top.section("secure-boot"));
@@ -267,14 +268,19 @@ fn user(table: &Section<'_>) -> Option<User> {
     })
 }
 
-fn disk(table: &Section<'_>) -> Option<Disk> {
+fn disk(table: &Section<'_>, root_mode: EncryptionMode) -> Option<Disk> {
     let size = table.require("size", "\"30GiB\"");
     let root = table.section("root");
     let root = RootPartition {
         format: root.or("format", RootFormat::Ext4),
         minimum: root.or("minimum", ByteSize::gib(2)),
     };
+    let partitions = table.entries("partitions");
+    let partitions = partitions
+        .iter()
+        .filter_map(|entry| partitions::read(entry, root_mode));
     Some(Disk {
+        partitions: partitions.collect(),
         esp: table.or("esp", ByteSize::mib(256)),
         usr: table.get("usr"),
         usr_verity: table.get("usr-verity"),
@@ -307,7 +313,9 @@ fn encryption(table: &Section<'_>) -> Encryption {
     let root = table.section("root");
     refuse_secrets(&root);
     let mode = root.or("mode", EncryptionMode::FirstBoot);
-    if mode == EncryptionMode::FirstBoot && root.entry("recovery").is_none() {
+    let rekey: Option<Rekey> = root.get("rekey");
+    let bound = mode == EncryptionMode::FirstBoot || rekey.is_some();
+    if bound && root.entry("recovery").is_none() {
         root.missing("recovery", "{ escrow = \"keys/escrow.pem\" }");
     }
     let key_file = root.get("key-file").map(|Present(path)| path);
@@ -320,6 +328,7 @@ fn encryption(table: &Section<'_>) -> Encryption {
             mode,
             key_file,
             kdf,
+            rekey,
             recovery: recovery(&root),
             reason: root.get("reason"),
         },

@@ -7,6 +7,7 @@ use super::raw::{Kind, Value};
 use super::reader::{Context, Section};
 use super::typed::{FromValue, PresentDirectory, wrong_type};
 use super::values::SourcePath;
+use crate::formats::fec;
 
 /// How keys on tokens are named (RFC 7512).
 const PKCS11: &str = "pkcs11:";
@@ -98,6 +99,12 @@ pub struct Verity {
     pub algorithm: VerityAlgorithm,
     /// What the kernel does at a block that is not as sealed.
     pub corruption: VerityCorruption,
+    /// Whether damaged blocks can be mended.
+    #[serde(skip_serializing_if = "is_false")]
+    pub fec: bool,
+    /// Then: bytes of parity for each 255.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fec_roots: Option<u8>,
     /// Where the root hash's signature goes.
     pub signature: VeritySignature,
     /// What signs the root hash.
@@ -113,6 +120,10 @@ pub enum CommitSigning {
     Key(KeySource),
     /// The public key of one that is elsewhere.
     Public(SourcePath),
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// `cert`, and perhaps `key`.
@@ -147,14 +158,28 @@ pub(super) fn secure_boot(table: &Section<'_>) -> Option<SecureBoot> {
 /// Reads `[verity]`; it need not be written.
 pub(super) fn verity(table: &Section<'_>) -> Verity {
     let signature = table.or("signature", VeritySignature::None);
-    if table.or("fec", false) {
-        let problem = table.context.problem_at(
-            &table.path("fec"),
-            "`verity.fec`: forward error correction is not built yet in this version",
-        );
-        table.context.report(problem.help(
-            "leave it out: a damaged block is found all the same, and `verity.corruption` says what then happens",
-        ));
+    let fec = table.or("fec", false);
+    let roots: Option<u8> = table.get("fec-roots");
+    let report = |key: &str, message: String, help: String| {
+        let problem = table.context.problem_at(&table.path(key), message);
+        table.context.report(problem.help(help));
+    };
+    if let Some(roots) = roots {
+        if !fec {
+            let help = "write `fec = true`, or leave it out";
+            report(
+                "fec-roots",
+                "`verity.fec-roots` is given without `fec`".to_owned(),
+                help.to_owned(),
+            );
+        } else if !fec::ROOTS.contains(&roots) {
+            let (least, most) = (fec::ROOTS.start(), fec::ROOTS.end());
+            report(
+                "fec-roots",
+                format!("`verity.fec-roots` is {roots}"),
+                format!("the kernel takes {least} to {most} bytes of parity for each 255"),
+            );
+        }
     }
     let named = ["key", "cert"].map(|key| table.entry(key).is_some());
     let pair = match signature {
@@ -180,6 +205,8 @@ pub(super) fn verity(table: &Section<'_>) -> Verity {
     Verity {
         algorithm: table.or("algorithm", VerityAlgorithm::Sha256),
         corruption: table.or("corruption", VerityCorruption::Error),
+        fec,
+        fec_roots: fec.then(|| roots.unwrap_or(fec::DEFAULT_ROOTS)),
         signature,
         pair,
     }

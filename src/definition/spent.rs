@@ -102,14 +102,11 @@ impl Plan {
         if let Some(CommitSigning::Key(key)) = &self.commit {
             add(&Some(key.clone()));
         }
-        let files = self
-            .measured_boot
-            .iter()
-            .filter_map(|measured| measured.key.as_ref());
+        self.measured_boot.iter().for_each(|measured| add(&measured.key));
         let addons = self.uki.addons.iter().filter_map(|addon| addon.signer.as_ref());
-        let files = files.chain(addons.map(|signer| &signer.key));
-        let files = files.chain(&self.encryption.root.key_file);
-        keys.extend(files.map(|path| path.as_path().to_owned()));
+        addons.for_each(|signer| add(&Some(signer.key.clone())));
+        let volume = self.encryption.root.key_file.iter();
+        keys.extend(volume.map(|path| path.as_path().to_owned()));
         let (_, kept) = self.spent(Path::new(""));
         keys.extend(kept.into_iter().map(|kept| kept.from));
         keys
@@ -139,7 +136,7 @@ impl Plan {
             None => {}
         }
         if let Some(measured) = &mut plan.measured_boot {
-            measured.key.iter_mut().for_each(absolute);
+            measured.key.iter_mut().for_each(stay);
             if let Some(PcrPublic::Public(path) | PcrPublic::Cert(path)) = &mut measured.public {
                 keeping.keep(path);
             }
@@ -150,7 +147,7 @@ impl Plan {
             .iter_mut()
             .filter_map(|addon| addon.signer.as_mut())
         {
-            absolute(&mut signer.key);
+            stay(&mut signer.key);
             keeping.keep(&mut signer.cert);
         }
         plan.encryption.root.key_file.iter_mut().for_each(absolute);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::plan::{
     AddonKind, AddonPlace, Arch, DiskFormat, EncryptionMode, ErofsCodec, EtcMode, ImaSignatures, InitrdCodec,
-    KeyDerivation, Layout, PathAction, PcrBank, RepoMode, RootFormat, RpmDatabase, ScriptletAction,
+    KeyDerivation, Layout, PathAction, PcrBank, Rekey, RepoMode, RootFormat, RpmDatabase, ScriptletAction,
     VerityAlgorithm, VerityCorruption, VeritySignature,
 };
 use super::raw::{Kind, Value};
@@ -124,6 +124,7 @@ chosen!(
     DiskFormat,
     EncryptionMode,
     KeyDerivation,
+    Rekey,
     ErofsCodec,
     EtcMode,
     ImaSignatures,

@@ -6,6 +6,7 @@ use super::measured_boot::MeasuredBoot;
 use super::names::{Identifier, KernelArgument};
 use super::plan::{AddonKind, AddonPlace};
 use super::reader::{Context, Section};
+use super::sealing::KeySource;
 use super::values::SourcePath;
 
 /// `[uki]`
@@ -57,7 +58,7 @@ pub struct UkiAddon {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct AddonSigner {
-    pub key: SourcePath,
+    pub key: KeySource,
     pub cert: SourcePath,
 }
 
@@ -107,8 +108,9 @@ const WAYS_IN: &[&str] = &[
     "kgdbwait",
 ];
 
-fn opens_a_way_in(argument: &KernelArgument) -> bool {
-    let name = argument.as_str().trim_matches('"').split('=').next();
+/// Whether an argument of the kernel gives someone a way into the machine, or takes a guard from it.
+pub fn opens_a_way_in(argument: &str) -> bool {
+    let name = argument.trim_matches('"').split('=').next();
     let name = name.unwrap_or_default().replace('-', "_").to_lowercase();
     WAYS_IN.contains(&name.as_str())
 }
@@ -273,7 +275,7 @@ pub(super) fn check(context: &Context<'_>, uki: &Uki) {
 
 fn ways_in(context: &Context<'_>, key: &str, arguments: &[KernelArgument], help: &str) {
     for (index, argument) in arguments.iter().enumerate() {
-        if opens_a_way_in(argument) {
+        if opens_a_way_in(argument.as_str()) {
             let key = format!("{key}.cmdline[{index}]");
             let message = format!("`{argument}` opens a way into the machine, or takes a guard from it");
             context.report(context.problem_at(&key, message).help(help));

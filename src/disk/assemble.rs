@@ -22,6 +22,8 @@ pub struct Contents<'a> {
     pub verity: &'a File,
     /// What the root partition holds, where the plan has one.
     pub root: Option<&'a EncryptedVolume<'a>>,
+    /// What other partitions hold, by label: those that the plan makes with a volume.
+    pub others: &'a [(&'a str, EncryptedVolume<'a>)],
     /// What the signature partition holds, where the plan has one.
     pub signature: Option<&'a [u8]>,
     /// Time of the ESP's files and the VHD: seconds since the Unix epoch.
@@ -93,6 +95,22 @@ pub fn write_raw(plan: &DiskPlan, contents: &Contents<'_>, raw: &File) -> Result
         if let Some(partition) = plan.partition(role) {
             sparse::copy(file, size, raw, partition.offset)
                 .map_err(DiskError::io("copying /usr and its hashes into the disk image"))?;
+        }
+    }
+    for partition in plan
+        .partitions
+        .iter()
+        .filter(|partition| partition.role == Role::Other)
+    {
+        let mut volumes = contents.others.iter();
+        let volume = volumes.find(|(label, _)| *label == partition.label);
+        match (&partition.volume, volume) {
+            (Some(ids), Some((_, volume))) => {
+                let window = Window::new(raw, partition.offset, partition.size);
+                volume.write(&window, partition.size, ids, contents.time)?;
+            }
+            (None, None) => {}
+            _ => return Err(DiskError::Root),
         }
     }
     let volume = plan
@@ -227,8 +245,10 @@ mod tests {
             slot_size: None,
             slots,
             signed: false,
+            fec_roots: None,
             min_root_size: 64 * MIB,
             root_in_image: false,
+            others: Vec::new(),
         };
         let content = Usr {
             size: usr_size,
@@ -253,6 +273,7 @@ mod tests {
             usr: &usr,
             verity: &verity,
             root: None,
+            others: &[],
             time: TIME,
             signature: None,
         };
@@ -416,6 +437,7 @@ mod tests {
             usr: &open("usr"),
             verity: &open("verity"),
             root: None,
+            others: &[],
             time: TIME,
             signature: None,
         };

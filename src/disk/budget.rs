@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::sys::statvfs::statvfs;
 
 use super::layout::{DiskSpec, SIGNATURE_SIZE, hash_partition_size};
-use super::{ALIGNMENT, DiskError};
+use super::{ALIGNMENT, DiskError, Role};
 use crate::formats::fat::{self, FatError};
 use crate::formats::verity::Algorithm;
 use crate::formats::vhd;
@@ -38,11 +38,25 @@ pub fn check_disk(spec: &DiskSpec, slot_size: u64, algorithm: Algorithm) -> Resu
         }
     }
     let hashes = if slot_size <= spec.size {
-        hash_partition_size(slot_size, algorithm)
+        hash_partition_size(spec, slot_size, algorithm)
     } else {
         0
     };
     let signatures = if spec.signed { 2 * SIGNATURE_SIZE } else { 0 };
+    let mut others = 0_u64;
+    for other in &spec.others {
+        if other.min_size == 0 || !other.min_size.is_multiple_of(ALIGNMENT) {
+            return Err(DiskError::NotMib {
+                what: "partition of `[[disk.partitions]]`",
+                bytes: other.min_size,
+            });
+        }
+        if Role::is_reserved(other.type_uuid) {
+            let (label, kind) = (other.label.clone(), other.type_uuid);
+            return Err(DiskError::ReservedType { label, kind });
+        }
+        others = others.saturating_add(other.min_size);
+    }
     // One MiB before the first partition for the table, one behind the last for its copy.
     let needed = [
         slot_size,
@@ -52,6 +66,7 @@ pub fn check_disk(spec: &DiskSpec, slot_size: u64, algorithm: Algorithm) -> Resu
         spec.min_root_size,
         spec.esp_size,
         signatures,
+        others,
     ]
     .iter()
     .fold(2 * ALIGNMENT, |sum, &size| sum.saturating_add(size));
@@ -62,6 +77,7 @@ pub fn check_disk(spec: &DiskSpec, slot_size: u64, algorithm: Algorithm) -> Resu
             slot: slot_size,
             hashes,
             root: spec.min_root_size,
+            others,
             needed,
         });
     }

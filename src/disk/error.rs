@@ -44,9 +44,9 @@ pub enum DiskError {
     ))]
     SlotTooSmall { slot: u64, content: u64, wanted: u64 },
     #[error(
-        "the disk of {} is too small: ESP {}, two slots of {} with {} of hashes each, root at least {} \
+        "the disk of {} is too small: ESP {}, two slots of {} with {} of hashes each, root at least {}{} \
          and the partition table take {}",
-        mib(*.size), mib(*.esp), mib(*.slot), mib(*.hashes), mib(*.root), mib(*.needed)
+        mib(*.size), mib(*.esp), mib(*.slot), mib(*.hashes), mib(*.root), beside(*.others), mib(*.needed)
     )]
     #[diagnostic(help("make the disk at least {}, or one of these smaller", mib(*.needed)))]
     DiskTooSmall {
@@ -55,8 +55,14 @@ pub enum DiskError {
         slot: u64,
         hashes: u64,
         root: u64,
+        others: u64,
         needed: u64,
     },
+    #[error("the partition `{label}` has the type {kind}, by which machines find partitions of the layout")]
+    #[diagnostic(help(
+        "give it another `type` in `[[disk.partitions]]`: \"linux-generic\" is right for what machines write"
+    ))]
+    ReservedType { label: String, kind: uuid::Uuid },
     #[error("the root hash has {0} bytes; 16 at its start and 16 at its end name the partitions")]
     RootHash(usize),
     #[error("the disk of {} cannot be a VHD for Azure", mib(*.size))]
@@ -64,7 +70,7 @@ pub enum DiskError {
     Vhd { size: u64, source: VhdError },
     #[error("the EFI system partition cannot be made")]
     Esp(#[from] FatError),
-    #[error("plan and contents of the disk disagree on a root partition in the image")]
+    #[error("plan and contents of the disk disagree on encrypted partitions in the image")]
     Root,
     #[error("the encrypted root partition cannot be made: {0}")]
     Luks2(#[from] Luks2Error),
@@ -91,6 +97,14 @@ impl DiskError {
     /// Says what was being done when `source` came up.
     pub(super) fn io(what: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::Io { what, source }
+    }
+}
+
+/// What other partitions add to a sentence.
+fn beside(others: u64) -> String {
+    match others {
+        0 => String::new(),
+        others => format!(", {} of other partitions", mib(others)),
     }
 }
 

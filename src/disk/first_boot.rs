@@ -2,6 +2,8 @@
 
 use super::layout::{DiskSpec, SIGNATURE_SIZE, hash_partition_size};
 use super::{Role, Slot};
+use uuid::Uuid;
+
 use crate::formats::verity::Algorithm;
 
 /// A definition of `repart.d`. They are matched to the disk's partitions by type, in order, so all
@@ -20,11 +22,13 @@ pub struct RepartPartition {
     /// Whether `ReadOnly=yes` must be said; repart would make slot B of `/usr` writable, and grown
     /// at every boot, otherwise.
     pub read_only: bool,
+    /// The partition type, where the role does not say it.
+    pub type_uuid: Option<Uuid>,
 }
 
 /// The definitions for the layout of `spec` with slots of `slot_size` bytes.
 pub fn repart_partitions(spec: &DiskSpec, slot_size: u64, algorithm: Algorithm) -> Vec<RepartPartition> {
-    let hash_size = hash_partition_size(slot_size, algorithm);
+    let hash_size = hash_partition_size(spec, slot_size, algorithm);
     let fixed = |stem: &str, role, slot, label: &str, size| RepartPartition {
         file_stem: stem.to_owned(),
         role,
@@ -33,6 +37,7 @@ pub fn repart_partitions(spec: &DiskSpec, slot_size: u64, algorithm: Algorithm) 
         min_size: size,
         max_size: Some(size),
         read_only: role.is_sealed(),
+        type_uuid: None,
     };
     let own = spec.label();
     let mut partitions = vec![
@@ -58,6 +63,23 @@ pub fn repart_partitions(spec: &DiskSpec, slot_size: u64, algorithm: Algorithm) 
         partitions.insert(3, signature("22-usr-verity-sig-a", Slot::A, own.as_str()));
         partitions.insert(6, signature("32-usr-verity-sig-b", Slot::B, "_empty"));
     }
+    let others = spec
+        .others
+        .iter()
+        .enumerate()
+        .map(|(index, other)| RepartPartition {
+            max_size: other.max_size,
+            type_uuid: Some(other.type_uuid),
+            ..fixed(
+                &format!("{}-{}", 40 + index, other.label),
+                Role::Other,
+                None,
+                &other.label,
+                other.min_size,
+            )
+        });
+    let root = partitions.len() - 1;
+    partitions.splice(root..root, others);
     partitions
 }
 
@@ -67,7 +89,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use super::*;
-    use crate::disk::{Arch, Contents, DiskPlan, Slots, Usr, write_raw};
+    use crate::disk::{Arch, Contents, DiskPlan, OtherPartition, Slots, Usr, write_raw};
     use crate::formats::testing::{noise, output, run, tool};
 
     const MIB: u64 = 1 << 20;
@@ -99,6 +121,16 @@ mod tests {
             .collect()
     }
 
+    fn other(label: &str, least: u64, most: Option<u64>) -> OtherPartition {
+        OtherPartition {
+            label: label.to_owned(),
+            type_uuid: Role::Other.type_uuid(Arch::X86_64),
+            min_size: least,
+            max_size: most,
+            volume: false,
+        }
+    }
+
     #[test]
     fn first_boot_completes_the_disk_and_second_boot_changes_nothing() {
         if !tool("systemd-repart") || !tool("sgdisk") {
@@ -120,8 +152,13 @@ mod tests {
                 slot_size: Some(10 * MIB),
                 slots,
                 signed: false,
+                fec_roots: None,
                 min_root_size: 64 * MIB,
                 root_in_image: false,
+                others: vec![
+                    other("swap", 8 * MIB, Some(8 * MIB)),
+                    other("data", 16 * MIB, Some(32 * MIB)),
+                ],
             };
             let root_hash = noise(1, 32);
             let usr = Usr {
@@ -136,6 +173,7 @@ mod tests {
                 usr: &create("usr", &[1; 8192]),
                 verity: &create("verity", &[2; 4096]),
                 root: None,
+                others: &[],
                 time: 1_700_000_000,
                 signature: None,
             };
@@ -147,7 +185,9 @@ mod tests {
             for definition in repart_partitions(&spec, plan.slot_size, Algorithm::Sha256) {
                 let mut lines = format!(
                     "[Partition]\nType={}\nLabel={}\nSizeMinBytes={}\nReadOnly={}\n",
-                    definition.role.type_uuid(spec.arch),
+                    definition
+                        .type_uuid
+                        .unwrap_or_else(|| definition.role.type_uuid(spec.arch)),
                     definition.label,
                     definition.min_size,
                     definition.read_only
@@ -159,7 +199,7 @@ mod tests {
             }
 
             let before = view(&text("repart.d"), &text("disk"));
-            assert_eq!(before.len(), 6);
+            assert_eq!(before.len(), 8);
             for (row, partition) in before.iter().zip(&plan.partitions) {
                 let (label, offset, size, activity) = row;
                 let kept = (label.as_str(), *offset, *size, activity.as_str());
@@ -183,12 +223,16 @@ mod tests {
             run("systemd-repart", ["--dry-run=no", &definitions, &text("disk")]);
             let after = view(&text("repart.d"), &text("disk"));
             assert!(after.iter().all(|row| row.3 == "unchanged"), "{after:?}");
+            assert_eq!((after[5].0.as_str(), after[5].2), ("swap", 8 * MIB));
+            let data = &after[6];
+            assert_eq!(data.0, "data");
+            assert!((16 * MIB..=32 * MIB).contains(&data.2), "{after:?}");
             let places = |rows: &[(String, u64, u64, String)]| -> Vec<_> {
-                rows[..5].iter().map(|row| (row.1, row.2)).collect()
+                rows[..6].iter().map(|row| (row.1, row.2)).collect()
             };
             assert_eq!(places(&after), places(&before));
             // All of the larger disk: only a run that writes knows its size.
-            let (label, offset, size, _) = &after[5];
+            let (label, offset, size, _) = &after[7];
             assert_eq!(label, "root");
             let end = spec.size + 100 * MIB;
             assert!((end - MIB..end).contains(&(offset + size)), "{after:?}");

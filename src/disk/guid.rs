@@ -14,6 +14,9 @@ pub enum Arch {
     Aarch64,
 }
 
+/// Where boot loaders look for entries beside the ESP.
+const XBOOTLDR: Uuid = uuid!("bc13c2ff-59e6-4262-a352-b275fd6f7172");
+
 /// What a partition is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -24,6 +27,8 @@ pub enum Role {
     /// The signature of the hash tree's root hash.
     UsrVeritySig,
     Root,
+    /// What a definition declares beside.
+    Other,
 }
 
 impl Role {
@@ -39,7 +44,22 @@ impl Role {
             (Self::UsrVeritySig, Arch::Aarch64) => uuid!("c23ce4ff-44bd-4b00-b2d4-b41b3419e02a"),
             (Self::Root, Arch::X86_64) => uuid!("4f68bce3-e8cd-4db1-96e7-fbcaf984b709"),
             (Self::Root, Arch::Aarch64) => uuid!("b921b045-1df0-41c3-af44-4c6f280d3fae"),
+            // Each has one of its own; this is what systemd calls `linux-generic`.
+            (Self::Other, _) => uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4"),
         }
+    }
+
+    /// Whether `kind` is a type that machines find the layout's own partitions, or further boot entries, by.
+    pub fn is_reserved(kind: Uuid) -> bool {
+        let own = [
+            Self::Esp,
+            Self::Usr,
+            Self::UsrVerity,
+            Self::UsrVeritySig,
+            Self::Root,
+        ];
+        let of = |arch| own.into_iter().any(|role| role.type_uuid(arch) == kind);
+        kind == XBOOTLDR || of(Arch::X86_64) || of(Arch::Aarch64)
     }
 
     /// Whether verity covers it, so that nothing may ever write to it.
@@ -55,6 +75,7 @@ impl Role {
             Self::UsrVerity => "usr-verity",
             Self::UsrVeritySig => "usr-verity-sig",
             Self::Root => "root",
+            Self::Other => "other",
         }
     }
 }

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::guid::{derive, derive_uuid};
 use super::volume::VolumeIds;
 use super::{ALIGNMENT, Arch, DiskError, Role, budget};
+use crate::formats::fec;
 use crate::formats::verity::{Algorithm, hash_device_size};
 
 /// GPT's name field, in UTF-16 units.
@@ -15,6 +16,8 @@ pub(super) const SIGNATURE_SIZE: u64 = ALIGNMENT;
 const EMPTY: &str = "_empty";
 /// Discoverable Partitions Specification: the partition is not to be written.
 const READ_ONLY: u64 = 1 << 60;
+/// The same: not to be used by whoever finds it.
+const NO_AUTO: u64 = 1 << 63;
 /// The same: its file system is to be grown to the partition's size.
 const GROW_FILE_SYSTEM: u64 = 1 << 59;
 
@@ -32,11 +35,27 @@ pub struct DiskSpec {
     pub slots: Slots,
     /// Whether each slot has a partition for the signature of its root hash.
     pub signed: bool,
+    /// Bytes of parity for each code word, where damaged blocks of `/usr` can be mended: behind the hash tree.
+    pub fec_roots: Option<u8>,
     /// Bytes that must be left for the root partition.
     pub min_root_size: u64,
     /// Whether the root partition stands in the image, at its end; then both slots do, since nothing could be made
     /// behind it that would not keep it from growing with the disk.
     pub root_in_image: bool,
+    /// What stands before the root partition, in order; in the image where that is.
+    pub others: Vec<OtherPartition>,
+}
+
+/// A partition that a definition declares beside those of the layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherPartition {
+    pub label: String,
+    pub type_uuid: Uuid,
+    /// Bytes that it has at least, and at most.
+    pub min_size: u64,
+    pub max_size: Option<u64>,
+    /// Whether it is made with an encrypted volume, which only one in the image can be.
+    pub volume: bool,
 }
 
 /// Which slots stand in the image; the others are made at first boot.
@@ -58,7 +77,7 @@ pub enum Slot {
 pub struct Usr<'a> {
     /// Bytes of the file system.
     pub size: u64,
-    /// Bytes of the hash device.
+    /// Bytes of the hash device, parity included.
     pub verity_size: u64,
     pub algorithm: Algorithm,
     pub root_hash: &'a [u8],
@@ -124,8 +143,11 @@ impl DiskSpec {
 
 /// Bytes of the hash partition of a slot of `slot_size` bytes: enough for whatever the slot may
 /// come to hold.
-pub(super) fn hash_partition_size(slot_size: u64, algorithm: Algorithm) -> u64 {
-    hash_device_size(slot_size, algorithm).next_multiple_of(ALIGNMENT)
+pub(super) fn hash_partition_size(spec: &DiskSpec, slot_size: u64, algorithm: Algorithm) -> u64 {
+    let tree = hash_device_size(slot_size, algorithm);
+    let parity = spec.fec_roots.map(|roots| fec::area_size(slot_size, tree, roots));
+    tree.saturating_add(parity.unwrap_or(0))
+        .next_multiple_of(ALIGNMENT)
 }
 
 impl DiskPlan {
@@ -139,7 +161,7 @@ impl DiskPlan {
             .slot_size
             .unwrap_or_else(|| budget::default_slot_size(usr.size));
         budget::check_disk(spec, slot_size, usr.algorithm)?;
-        let hash_size = hash_partition_size(slot_size, usr.algorithm);
+        let hash_size = hash_partition_size(spec, slot_size, usr.algorithm);
         if usr.size > slot_size || usr.verity_size > hash_size {
             return Err(DiskError::SlotTooSmall {
                 slot: slot_size,
@@ -176,6 +198,9 @@ impl DiskPlan {
             }
         }
         if spec.root_in_image {
+            for other in &spec.others {
+                partitions.add_other(other, seed);
+            }
             // `check_disk` has left room for it, and for the table's copy behind it.
             let size = spec.size - ALIGNMENT - partitions.next;
             partitions.add(Role::Root, None, "root", derive_uuid("root", seed), size);
@@ -222,6 +247,7 @@ impl Partitions {
             offset: self.next,
             size,
             attributes: match role {
+                Role::Other => NO_AUTO,
                 Role::Root => GROW_FILE_SYSTEM,
                 role if role.is_sealed() => READ_ONLY,
                 _ => 0,
@@ -229,6 +255,17 @@ impl Partitions {
             volume: None,
         });
         self.next += size;
+    }
+
+    fn add_other(&mut self, other: &OtherPartition, seed: &[u8]) {
+        // No name of another partition holds a colon.
+        let name = format!("other:{}", other.label);
+        let uuid = derive_uuid(&name, seed);
+        self.add(Role::Other, None, &other.label, uuid, other.min_size);
+        if let Some(partition) = self.list.last_mut() {
+            partition.type_uuid = other.type_uuid;
+            partition.volume = other.volume.then(|| VolumeIds::new(&name, seed));
+        }
     }
 }
 
@@ -249,8 +286,10 @@ mod tests {
             slot_size: Some(1024 * MIB),
             slots: Slots::AAndB,
             signed: false,
+            fec_roots: None,
             min_root_size: 1024 * MIB,
             root_in_image: false,
+            others: Vec::new(),
         }
     }
 
@@ -344,6 +383,7 @@ mod tests {
         let hash = [7; 32];
         let spec = DiskSpec {
             signed: true,
+            fec_roots: None,
             size: 3606 * MIB,
             ..spec()
         };

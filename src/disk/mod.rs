@@ -19,7 +19,7 @@ pub use budget::{check_disk, check_esp, check_space, check_vhd, default_slot_siz
 pub use error::DiskError;
 pub use first_boot::{RepartPartition, repart_partitions};
 pub use guid::{Arch, Role, derive_uuid};
-pub use layout::{DiskPlan, DiskSpec, Partition, Slot, Slots, Usr};
+pub use layout::{DiskPlan, DiskSpec, OtherPartition, Partition, Slot, Slots, Usr};
 pub use tree_digest::{CHUNK_SIZE, TreeDigest, filled_chunks};
 pub use volume::{EncryptedVolume, FILE_SYSTEM_SIZE, VolumeIds};
 

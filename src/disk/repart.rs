@@ -17,6 +17,15 @@ pub struct Partition {
     pub label: String,
     /// In bytes; `None` for the root partition, which takes what is left of the disk.
     pub size: Option<u64>,
+    /// One that a definition declares beside those of the layout.
+    pub other: Option<Other>,
+}
+
+/// What is special of such a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Other {
+    /// Bytes that it has at most, if `size` is the least; `None`: its share of what is left.
+    pub maximum: Option<u64>,
 }
 
 /// How the root partition is made.
@@ -87,6 +96,14 @@ pub fn definitions(
         let kind = word(&partition.kind)?;
         let mut text = format!("[Partition]\nType={kind}\nLabel={}\n", word(&partition.label)?);
         match partition.size {
+            Some(size) if let Some(other) = partition.other => {
+                let _ = writeln!(text, "SizeMinBytes={size}");
+                if let Some(maximum) = other.maximum {
+                    let _ = writeln!(text, "SizeMaxBytes={maximum}");
+                }
+                // `no-auto`: its own unit checks it, opens it and mounts it, and nobody else is to.
+                text.push_str("Flags=0x8000000000000000\n");
+            }
             Some(size) => {
                 let _ = write!(text, "SizeMinBytes={size}\nSizeMaxBytes={size}\n");
                 // Otherwise a new slot of /usr would be writable, and grown on every boot.
@@ -97,7 +114,11 @@ pub fn definitions(
             None => root.write(&mut text)?,
         }
         // Two digits, so that repart's order of names is the order on the disk.
-        files.push((format!("{:02}-{kind}.conf", (index + 1) * 5), text));
+        let name = match partition.other {
+            Some(_) => partition.label.as_str(),
+            None => kind,
+        };
+        files.push((format!("{:02}-{name}.conf", (index + 1) * 5), text));
     }
     Ok(files)
 }
@@ -143,6 +164,7 @@ mod tests {
             kind: kind.into(),
             label: label.into(),
             size,
+            other: None,
         }
     }
 

@@ -30,6 +30,8 @@ pub struct EncryptedVolume<'a> {
     pub secret: &'a [u8],
     /// How the keyslot's key, and the volume key, derive from that.
     pub kdf: Kdf,
+    /// Label of the file system: at most 16 bytes.
+    pub label: &'a str,
     /// What the file system holds.
     pub root: Inode<'a>,
 }
@@ -71,7 +73,7 @@ impl EncryptedVolume<'_> {
             size: volume.size().min(FILE_SYSTEM_SIZE),
             uuid: ids.file_system,
             hash_seed: ids.hash_seed,
-            label: "root",
+            label: self.label,
             time,
         };
         ext4::write(&volume, &params, &self.root)?;

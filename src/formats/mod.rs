@@ -20,6 +20,7 @@ mod fat_directory;
 mod fat_mend;
 pub mod fat_reader;
 mod fat_volume;
+pub mod fec;
 pub mod file_contexts;
 mod glib_table;
 pub mod gpt;

@@ -170,7 +170,7 @@ fn merge_sbat(parts: &[(&'static str, Option<Vec<u8>>)]) -> Result<Vec<u8>, UkiE
                 return Err(wrong("holds a NUL between its lines"));
             }
             // What cannot be read is revoked by nobody: shim refuses such programs.
-            if generation(line).is_none() {
+            if sbat_entry(line).is_none() {
                 return Err(wrong("has a line that is no `component,generation,…`"));
             }
             merged.push('\n');
@@ -181,13 +181,14 @@ fn merge_sbat(parts: &[(&'static str, Option<Vec<u8>>)]) -> Result<Vec<u8>, UkiE
     Ok(merged.into_bytes())
 }
 
-/// The generation that an SBAT line gives its component: a number from 1 on.
-fn generation(line: &str) -> Option<u32> {
+/// A component and its generation, a number from 1 on: what an SBAT line gives.
+pub fn sbat_entry(line: &str) -> Option<(&str, u32)> {
     let mut fields = line.split(',');
     let component = fields.next()?;
     let generation = fields.next()?;
     let digits = !component.is_empty() && generation.bytes().all(|byte| byte.is_ascii_digit());
-    generation.parse().ok().filter(|&number| digits && number > 0)
+    let generation = generation.parse().ok().filter(|&number| digits && number > 0)?;
+    Some((component, generation))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! A machine that encrypts its root at the first boot draws a recovery key, wraps it to the escrow key of its image
 //! (RSA-OAEP with SHA-256, MGF1 with SHA-256) and writes a file into `EFI/hullwright/recovery` of its ESP.
 
+mod choose;
 mod record;
 
 use std::fs::File;
@@ -11,12 +12,15 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+pub use choose::choose;
 pub use record::{Record, RecordError};
 
 use crate::signing::{EscrowKey, SigningError};
 
 /// What no record needs; a disk that was given in its place is larger.
-const LARGEST: u64 = 64 << 10;
+pub const LARGEST: u64 = 64 << 10;
+/// Where records lie on the ESP.
+pub const DIRECTORY: &str = "EFI/hullwright/recovery";
 
 /// Why there is no recovery key.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -26,7 +30,7 @@ pub enum RecoveryError {
     Read { path: PathBuf, source: io::Error },
     #[error("`{}` is no wrapped recovery key: it has more than {} KiB", path.display(), LARGEST >> 10)]
     #[diagnostic(help(
-        "copy it off the machine's ESP first: EFI/hullwright/recovery/<UUID of the LUKS volume>.json (`mcopy -i DISK@@1M ::/EFI/hullwright/recovery/… .`)"
+        "name a file of EFI/hullwright/recovery on the machine's ESP, or the machine's disk (.raw, .vhd, .qcow2)"
     ))]
     TooLarge { path: PathBuf },
     #[error("`{}` is no wrapped recovery key: {source}", path.display())]
@@ -44,6 +48,14 @@ pub enum RecoveryError {
     #[error("`{}` does not open with this escrow key: {source}", path.display())]
     #[diagnostic(help("the file is damaged, or something else was wrapped"))]
     Wrapped { path: PathBuf, source: SigningError },
+    #[error("`{}` has no recovery key to be taken: {why}", path.display())]
+    #[diagnostic(help(
+        "a machine puts it there at its first boot: name the disk of a machine, not an image that was never booted"
+    ))]
+    Image { path: PathBuf, why: String },
+    #[error("`{}` has several recovery keys, and no encrypted volume tells which: {}", path.display(), found.join(", "))]
+    #[diagnostic(help("say which with `--volume UUID`"))]
+    Several { path: PathBuf, found: Vec<String> },
     #[error("`{}` opens, and holds no recovery key", path.display())]
     #[diagnostic(help("somebody wrapped something else to the escrow key: trust neither file nor disk"))]
     NoRecoveryKey { path: PathBuf },
@@ -60,8 +72,15 @@ pub struct Recovered {
 /// # Errors
 /// A file that is no record, is wrapped to another key, or holds no recovery key.
 pub fn recover(path: &Path, escrow: &EscrowKey) -> Result<Recovered, RecoveryError> {
-    let bytes = read(path)?;
-    let record = Record::parse(&bytes).map_err(|source| RecoveryError::Record {
+    unwrap(path, &read(path)?, escrow)
+}
+
+/// Unwraps the record in `bytes` with `escrow`; errors call it `path`.
+///
+/// # Errors
+/// As [`recover`].
+pub fn unwrap(path: &Path, bytes: &[u8], escrow: &EscrowKey) -> Result<Recovered, RecoveryError> {
+    let record = Record::parse(bytes).map_err(|source| RecoveryError::Record {
         path: path.to_owned(),
         source,
     })?;

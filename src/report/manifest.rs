@@ -164,6 +164,12 @@ pub struct ManifestVolume {
     /// UUID of the LUKS2 header.
     pub luks_uuid: String,
     pub file_system_uuid: String,
+    /// As LUKS2 names it; its key has 512 bits.
+    pub cipher: &'static str,
+    /// Bytes that are encrypted at once.
+    pub sector_size: u32,
+    /// How the keyslot's key derives from what opens it.
+    pub kdf: &'static str,
     /// The output with its key, where that was made for this build.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,

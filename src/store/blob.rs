@@ -95,6 +95,14 @@ impl Blob {
         }
     }
 
+    /// The content, where it is in memory already.
+    pub fn in_memory(&self) -> Option<&[u8]> {
+        match &self.source {
+            Source::Memory(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
     /// The whole content in memory: for files known to be small.
     ///
     /// # Errors

@@ -11,17 +11,18 @@ use crate::disk::Arch;
 use crate::formats::at::ReadAt;
 use crate::formats::erofs;
 use crate::formats::fat_reader::{FileContent, StoredFile, Volume};
+use crate::formats::fec;
 use crate::formats::pe::{Image, PeError, Section};
 use crate::store::unhex;
 
 const MAX_TEXT: u32 = 1 << 16;
 /// Boot loaders and stubs have some hundred KiB.
-const MAX_PROGRAM: u64 = 16 << 20;
+pub(super) const MAX_PROGRAM: u64 = 16 << 20;
 /// An ESP has room for a handful; each takes time.
 const MAX_KERNELS: usize = 64;
 const NEEDED: [&str; 6] = [".osrel", ".cmdline", ".uname", ".linux", ".initrd", ".sbat"];
 /// Where what starts the system lies in `/usr`.
-const PROGRAMS: &str = "lib/systemd/boot/efi";
+pub(super) const PROGRAMS: &str = "lib/systemd/boot/efi";
 
 /// A kernel image on the ESP.
 #[derive(Debug)]
@@ -63,7 +64,29 @@ impl KernelImage {
     }
 }
 
+/// Where parity over `/usr` and its hash tree lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parity {
+    /// Bytes from the start of the hash partition.
+    pub offset: u64,
+    pub roots: u8,
+}
+
 impl Facts {
+    /// What the command line says of parity.
+    pub fn parity(&self) -> Option<Parity> {
+        let mut words = self.cmdline.split_ascii_whitespace();
+        let options = words.find_map(|word| word.strip_prefix("systemd.verity_usr_options="))?;
+        let option = |name: &str| options.split(',').find_map(|option| option.strip_prefix(name));
+        Some(Parity {
+            offset: option("fec-offset=")?.parse().ok()?,
+            roots: option("fec-roots=")?
+                .parse()
+                .ok()
+                .filter(|roots| fec::ROOTS.contains(roots))?,
+        })
+    }
+
     fn read(file: &StoredFile, content: &impl ReadAt) -> Result<Self, String> {
         let image = Image::read(content, file.size).map_err(|error| error.to_string())?;
         let text = |name: &str| -> Result<String, String> {

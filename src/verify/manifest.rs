@@ -56,6 +56,30 @@ pub struct Partition {
     pub offset: u64,
     pub size: u64,
     pub tree_digest: Digest,
+    luks_uuid: Option<String>,
+    cipher: Option<String>,
+    sector_size: Option<u32>,
+    kdf: Option<String>,
+}
+
+/// What a manifest says of an encrypted volume.
+pub struct Volume {
+    pub luks_uuid: String,
+    pub cipher: String,
+    pub sector_size: u32,
+    pub kdf: String,
+}
+
+impl Partition {
+    /// The volume that it is made with.
+    pub fn volume(&self) -> Option<Volume> {
+        Some(Volume {
+            luks_uuid: self.luks_uuid.clone()?,
+            cipher: self.cipher.clone()?,
+            sector_size: self.sector_size?,
+            kdf: self.kdf.clone()?,
+        })
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,6 +3,7 @@
 //! [`CHECKS`] lists the checks. [`Subject::open`] opens an output directory or a disk image and reads what several of
 //! them look at; [`verify`] runs them all. What does not hold is a [`Finding`]; what could not be checked is said too.
 
+mod addons;
 mod commit;
 mod disk;
 mod equal;
@@ -17,8 +18,10 @@ mod pcrs;
 mod policies;
 mod registry;
 mod report;
+mod sbat;
 mod sealed;
 mod signatures;
+mod signed;
 mod subject;
 mod table;
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The checks: one function each, with a name, what it proves, why that matters and what to do where it does not hold.
 
 use super::{
-    Notes, Subject, commit, disk, equal, esp, kernel, luks, manifest, outdir, pcrs, policies, sealed,
-    signatures, table,
+    Notes, Subject, addons, commit, disk, equal, esp, kernel, luks, manifest, outdir, pcrs, policies, sbat,
+    sealed, signatures, signed, table,
 };
 
 /// A check.
@@ -93,6 +93,20 @@ pub const CHECKS: &[Check] = &[
         run: signatures::signatures,
     },
     Check {
+        name: "addons",
+        proves: "no add-on in the image opens a way into the machine, and no certificate of db signed one beside it that does",
+        why: "whoever lays the add-on on a machine's EFI system partition is let in",
+        way_out: "sign debug add-ons with a certificate that is in no production machine's db",
+        run: addons::addons,
+    },
+    Check {
+        name: "sbat",
+        proves: "every program that firmware starts has SBAT data, and kernel images have all that the EFI stub of /usr has, of no lower generation",
+        why: "a revocation by generation does not reach the image, or reaches it although it is mended",
+        way_out: BUILD_AGAIN,
+        run: sbat::sbat,
+    },
+    Check {
         name: "boot-files",
         proves: "boot loader, EFI stub, kernel and os-release of the boot path are those of the sealed /usr",
         why: "what starts the system is not what was built with it",
@@ -107,6 +121,13 @@ pub const CHECKS: &[Check] = &[
         run: sealed::root_hash,
     },
     Check {
+        name: "verity-signature",
+        proves: "the signature of the root hash, in its partition and on the command line, is by a given certificate and for this root hash",
+        why: "a kernel that demands the signature refuses /usr, or it believes another one",
+        way_out: "give the certificate that the root hash is signed for; else sign it again from a build that can be trusted",
+        run: signed::root_hash,
+    },
+    Check {
         name: "partition-uuids",
         proves: "the UUIDs of /usr's partitions are the two halves of the root hash, by which they are found",
         why: "the system does not find its /usr, or finds another one",
@@ -119,6 +140,13 @@ pub const CHECKS: &[Check] = &[
         why: "clients that pull the commit get something else, or nothing",
         way_out: BUILD_AGAIN,
         run: commit::commit,
+    },
+    Check {
+        name: "commit-signature",
+        proves: "the commit is signed by the given key",
+        why: "clients that demand the signature do not pull the commit",
+        way_out: "give the public key that commits are signed for; else sign it again from a build that can be trusted",
+        run: signed::commit_signature,
     },
     Check {
         name: "usr-is-commit",
@@ -150,7 +178,7 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         name: "luks",
-        proves: "encrypted partitions have two intact, equal LUKS2 headers with AES-XTS and nothing else",
+        proves: "encrypted partitions have two intact, equal LUKS2 headers with AES-256-XTS and nothing else, as the manifest says",
         why: "a header with another cipher, a null cipher or foreign keys gives away what the machine writes",
         way_out: DO_NOT_USE,
         run: luks::luks,

@@ -6,6 +6,7 @@ use super::table::NO_TABLE;
 use super::{Notes, Place, Subject};
 use crate::disk::Role;
 use crate::formats::erofs::Image;
+use crate::formats::fec::{FecError, Protected};
 use crate::formats::gpt::Entry;
 use crate::formats::verity::VerityError;
 use crate::formats::verity_check::{Broken, check};
@@ -65,6 +66,29 @@ pub fn root_hash(subject: &Subject, notes: &mut Notes) {
                 continue;
             }
         };
+        let parity = kernel.facts.as_ref().ok().and_then(|facts| facts.parity());
+        let verity_part = medium.partition(verity);
+        let parity = parity.filter(|parity| parity.offset <= verity_part.size);
+        if let (Some(parity), true) = (parity, checked.broken.is_empty()) {
+            let protected = Protected {
+                data: &data,
+                data_size: checked.data_size,
+                hash: &verity_part,
+                hash_size: parity.offset,
+                roots: parity.roots,
+            };
+            match protected.check(&verity_part, parity.offset) {
+                Ok(()) => notes.held(format!("parity of {} bytes for each 255", parity.roots)),
+                Err(FecError::Wrong { at }) => notes.fail(
+                    place(verity, parity.offset.saturating_add(at)),
+                    "the parity, by which damaged blocks are mended, is not that of /usr and its hash tree",
+                ),
+                Err(error) => notes.fail(
+                    place(verity, parity.offset),
+                    format!("the parity of /usr: {error}"),
+                ),
+            }
+        }
         for broken in &checked.broken {
             match broken {
                 Broken::Hash { offset: 4096 } => notes.fail(

@@ -8,10 +8,12 @@ use super::kernel::KernelImage;
 use super::manifest::Manifest;
 use super::medium::{self, Medium, Part};
 use crate::disk::{Arch, Role};
+use crate::formats::at::ReadAt as _;
 use crate::formats::efi::SignatureDatabase;
 use crate::formats::fat_reader::{self, FatReadError, Volume};
 use crate::formats::gpt::{self, Copy, Entry, GptError, Table};
-use crate::formats::x509::Certificate;
+use crate::formats::luks2;
+use crate::formats::x509::{Certificate, PublicKey};
 use crate::ostree::Repo;
 
 /// What a verification is told beside its subject.
@@ -21,6 +23,10 @@ pub struct Options {
     pub certificates: Vec<Certificate>,
     /// dbx: what it lists, or relies on what it lists, is not.
     pub forbidden: SignatureDatabase,
+    /// Those that root hashes are signed for; where there are none, `certificates`.
+    pub verity_certificates: Vec<Certificate>,
+    /// What commits are signed for.
+    pub commit_key: Option<PublicKey>,
 }
 
 /// What is verified.
@@ -31,6 +37,8 @@ pub struct Subject {
     pub directory: Option<PathBuf>,
     pub(super) certificates: Vec<Certificate>,
     pub(super) forbidden: SignatureDatabase,
+    pub(super) verity_certificates: Vec<Certificate>,
+    pub(super) commit_key: Option<PublicKey>,
     /// The images, or why one cannot be read. The first that can be is the one whose content is looked at.
     pub(super) images: Vec<Result<Medium, (String, std::io::Error)>>,
     /// `None` without a directory.
@@ -80,6 +88,8 @@ impl Subject {
             path: path.to_owned(),
             certificates: options.certificates.clone(),
             forbidden: options.forbidden.clone(),
+            verity_certificates: options.verity_certificates.clone(),
+            commit_key: options.commit_key.clone(),
             images: paths.iter().map(open).collect(),
             manifest: directory.as_deref().map(Manifest::read),
             repo: directory
@@ -121,6 +131,44 @@ impl Subject {
         self.table = Some(table);
     }
 
+    /// The files in `directory` of the EFI system partition, of at most `largest` bytes, with their paths; a sentence
+    /// where there is nothing to be read.
+    pub fn esp_files(&self, directory: &str, largest: u64) -> Result<Vec<(String, Vec<u8>)>, String> {
+        let medium = self.medium().ok_or("it is no disk image that can be read")?;
+        let (entry, volume) = self.esp.as_ref().ok_or("it has no EFI system partition")?;
+        let volume = volume
+            .as_ref()
+            .map_err(|error| format!("its EFI system partition cannot be read: {error}"))?;
+        let part = medium.partition(entry);
+        let mut found = Vec::new();
+        for file in &volume.files {
+            let name = file.path.strip_prefix(directory);
+            let name = name.and_then(|name| name.strip_prefix('/'));
+            if name.is_none_or(|name| name.contains('/')) || file.size > largest {
+                continue;
+            }
+            let mut bytes = vec![0; file.size as usize];
+            file.content(part)
+                .read_exact_at(&mut bytes, 0)
+                .map_err(|error| format!("`{}` cannot be read: {error}", file.path))?;
+            found.push((file.path.clone(), bytes));
+        }
+        Ok(found)
+    }
+
+    /// UUIDs of the encrypted volumes on the disk.
+    pub fn luks_uuids(&self) -> Vec<String> {
+        let Some((medium, entries)) = self.partitions() else {
+            return Vec::new();
+        };
+        let uuid = |entry: &Entry| {
+            let part = medium.partition(entry);
+            let header = luks2::Header::read(&part, part.size).ok()?;
+            Some(header.uuid.to_string())
+        };
+        entries.iter().filter_map(uuid).collect()
+    }
+
     /// The image whose content is looked at.
     pub(super) fn medium(&self) -> Option<&Medium> {
         self.images.iter().find_map(|image| image.as_ref().ok())
@@ -131,7 +179,8 @@ impl Subject {
         Some((self.medium()?, &self.table.as_ref()?.entries))
     }
 
-    /// What a partition is for, by its type.
+    /// What a partition is for, by its type. Of another type are those that a definition declares, which nobody is to
+    /// use by himself.
     pub(super) fn role(&self, entry: &Entry) -> Option<Role> {
         let roles = [
             Role::Esp,
@@ -144,6 +193,7 @@ impl Subject {
         roles
             .into_iter()
             .find(|role| role.type_uuid(arch) == entry.type_uuid)
+            .or_else(|| (entry.attributes == super::table::NO_AUTO).then_some(Role::Other))
     }
 
     /// The partitions that `root_hash` names by their UUIDs: of `/usr` and of its hash tree.

@@ -1,16 +1,18 @@
 //! The partition table, the partitions that it lists, and what lies between them.
 
+use super::kernel::Parity;
 use super::medium::Medium;
 use super::{Notes, Place, Subject};
 use crate::disk::{ALIGNMENT, Role};
 use crate::formats::at::ReadAt as _;
 use crate::formats::erofs::Image;
+use crate::formats::fec;
 use crate::formats::gpt::{self, Copy, Entry, GptError, SECTOR};
 use crate::formats::verity::{Superblock, hash_device_size};
 
 /// Discoverable Partitions Specification: read-only, "do not mount automatically", grow the file system.
 const READ_ONLY: u64 = 1 << 60;
-const NO_AUTO: u64 = 1 << 63;
+pub(super) const NO_AUTO: u64 = 1 << 63;
 const GROW_FILE_SYSTEM: u64 = 1 << 59;
 const EMPTY: &str = "_empty";
 
@@ -135,6 +137,10 @@ pub fn partitions(subject: &Subject, notes: &mut Notes) {
                     entry.label == stem || entry.label == EMPTY
                 }
                 Role::Root => entry.label == "root",
+                Role::Other => manifest
+                    .partitions
+                    .iter()
+                    .any(|listed| listed.label == entry.label),
             };
             if !fits {
                 notes.fail(
@@ -244,16 +250,25 @@ fn used(subject: &Subject, medium: &Medium, entry: &Entry) -> u64 {
                 .read_exact_at(&mut block, 0)
                 .ok()
                 .and_then(|()| Superblock::parse(&block).ok());
+            let parity = parity(subject, entry);
             superblock.map_or(whole, |superblock| {
-                hash_device_size(
-                    superblock.data_blocks.saturating_mul(4096),
-                    superblock.params.algorithm,
-                )
+                let data = superblock.data_blocks.saturating_mul(4096);
+                let tree = hash_device_size(data, superblock.params.algorithm);
+                let parity = parity.map(|parity| fec::area_size(data, tree, parity.roots));
+                tree.saturating_add(parity.unwrap_or(0))
             })
         }
         _ => whole,
     }
     .min(whole)
+}
+
+/// The parity that a kernel image expects in the hash partition `entry`.
+fn parity(subject: &Subject, entry: &Entry) -> Option<Parity> {
+    let mut kernels = subject.root_hashes().into_iter();
+    let names = |root_hash: &[u8]| root_hash.ends_with(entry.uuid.as_bytes());
+    let (kernel, _) = kernels.find(|(_, root_hash)| names(root_hash))?;
+    kernel.facts.as_ref().ok()?.parity()
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ mod damage;
 mod first_boot;
 mod lab;
 mod measured;
+mod partitions;
+mod rekeyed_root;
 mod rpm_verify;
 mod sealed_lab;
 mod sealed_root;

@@ -53,6 +53,12 @@ pub fn run<I: AsRef<std::ffi::OsStr>>(
 impl SealedLab {
     /// As [`crate::lab::Lab::enter`].
     pub fn enter() -> Option<Self> {
+        Self::enter_with("sealed", &[], "")
+    }
+
+    /// The same with another image, called `name`, which extends files of `image-defs/common` and has `more` in its
+    /// definition.
+    pub fn enter_with(name: &str, common: &[&str], more: &str) -> Option<Self> {
         if let (Err(error), _) | (_, Err(error)) = (Qemu::find().map(drop), Ovmf::find(false).map(drop)) {
             skip(&error.to_string());
             return None;
@@ -82,12 +88,12 @@ impl SealedLab {
             let made = made.unwrap();
             assert!(made.status.success(), "{}", said(&made));
         }
-        let definition = definitions.join("sealed.toml");
-        let text = definition_text();
+        let definition = definitions.join(format!("{name}.toml"));
+        let text = definition_text(common, more);
         if fs::read_to_string(&definition).ok().as_ref() != Some(&text) {
             fs::write(&definition, text).unwrap();
         }
-        let built = built_image("sealed-image", &definition)?;
+        let built = built_image(&format!("{name}-image"), &definition)?;
         let place = tempfile::Builder::new()
             .prefix("sealed-")
             .tempdir_in(tests)
@@ -302,17 +308,22 @@ level = 1
 /// What Azure's own rules say of the disk of a machine there.
 const OWN_DISK: &str = "SUBSYSTEM==\"block\", KERNEL==\"vda\", SYMLINK+=\"disk/azure/os\"\n";
 
-fn definition_text() -> String {
+fn definition_text(common: &[&str], more: &str) -> String {
     let project = env!("CARGO_MANIFEST_DIR");
+    let common = common
+        .iter()
+        .map(|name| format!(", \"{project}/image-defs/common/{name}.toml\""));
+    let common: String = common.collect();
     format!(
-        "extends = [\"{project}/image-defs/sample-container-host.toml\", \"{project}/image-defs/common/encrypted-root.toml\"]\n\
+        "extends = [\"{project}/image-defs/sample-container-host.toml\", \"{project}/image-defs/common/encrypted-root.toml\"\
+         {common}]\n\
          [image]\nid = \"sample-sealed\"\n\
          [os]\nids = \"{project}/image-defs/sample-container-host.ids.lock\"\n\
          [outputs]\nformats = {{ replace = [\"raw\"] }}\n\
          [secure-boot]\ndb = {{ key = \"keys/db.key\", cert = \"keys/db.pem\" }}\n\
          pk = \"keys/PK.pem\"\nkek = \"keys/KEK.pem\"\n\
          [measured-boot]\nkey = \"keys/pcr.key\"\n\
-         [encryption.root]\nrecovery = {{ escrow = \"keys/escrow.pem\" }}\n"
+         [encryption.root]\nrecovery = {{ escrow = \"keys/escrow.pem\" }}\n{more}"
     )
 }
 
@@ -336,7 +347,7 @@ impl Kept {
         fs::remove_dir_all(self.dir().join("tpm")).unwrap();
     }
 
-    fn plan(&self) -> Machine {
+    pub fn plan(&self) -> Machine {
         let machine = Machine::new(&self.disk).grow(GROW).keep(true).tpm(true);
         match &self.variables {
             Some(variables) => machine.secure_boot(true).variables(variables),

@@ -1,20 +1,25 @@
 //! Sizes of partitions and of outputs.
 
 use super::report;
-use crate::definition::plan::{DiskFormat, EncryptionMode, ErofsCodec, Plan};
+use crate::definition::plan::{DiskFormat, EncryptionMode, ErofsCodec, Plan, VerityAlgorithm};
 use crate::definition::reader::Context;
 use crate::definition::values::ByteSize;
+use crate::formats::fec;
+use crate::formats::verity::{Algorithm, hash_device_size};
 
-/// Bytes of a dm-verity hash tree (version 1, SHA-256, 4 KiB blocks, with superblock) over `data`
-/// bytes, in whole MiB.
-fn hash_tree_size(data: u64) -> u64 {
-    let mut blocks = data.div_ceil(4096);
-    let mut total = 1;
-    while blocks > 1 {
-        blocks = blocks.div_ceil(128);
-        total += blocks;
-    }
-    (total * 4096).next_multiple_of(ByteSize::MIB)
+/// Bytes of the hash tree over `data` bytes with all that belongs to it, in whole MiB.
+fn hash_tree_size(plan: &Plan, data: u64) -> u64 {
+    let algorithm = match plan.verity.algorithm {
+        VerityAlgorithm::Sha256 => Algorithm::Sha256,
+        VerityAlgorithm::Sha512 => Algorithm::Sha512,
+    };
+    let tree = hash_device_size(data, algorithm);
+    let parity = plan
+        .verity
+        .fec_roots
+        .map(|roots| fec::area_size(data, tree, roots));
+    tree.saturating_add(parity.unwrap_or(0))
+        .next_multiple_of(ByteSize::MIB)
 }
 
 pub(super) fn disk(context: &Context<'_>, plan: &Plan) {
@@ -78,7 +83,7 @@ pub(super) fn disk(context: &Context<'_>, plan: &Plan) {
         }
         return;
     };
-    let tree = ByteSize(hash_tree_size(usr.0));
+    let tree = ByteSize(hash_tree_size(plan, usr.0));
     if let Some(given) = disk.usr_verity
         && given < tree
     {
@@ -94,18 +99,23 @@ pub(super) fn disk(context: &Context<'_>, plan: &Plan) {
         .0
         .saturating_add(disk.usr_verity.unwrap_or(tree).0)
         .saturating_add(ByteSize::MIB);
+    let others = disk.partitions.iter().map(|partition| partition.size.least());
     let parts = [disk.esp.0, slot, slot, disk.root.minimum.0, 2 * ByteSize::MIB];
-    let needed = ByteSize(parts.into_iter().fold(0, u64::saturating_add));
+    let needed = ByteSize(parts.into_iter().chain(others).fold(0, u64::saturating_add));
     if needed > disk.size {
         report(
             context,
             "disk.size",
             format!("`disk.size` is {}, but its partitions need {needed}", disk.size),
             format!(
-                "ESP {}, two slots of {}, root at least {}: enlarge the disk or shrink a partition",
+                "ESP {}, two slots of {}, root at least {}{}: enlarge the disk or shrink a partition",
                 disk.esp,
                 ByteSize(slot),
-                disk.root.minimum
+                disk.root.minimum,
+                match disk.partitions.is_empty() {
+                    true => "",
+                    false => ", and those of `[[disk.partitions]]`",
+                }
             ),
         );
     }

@@ -1,6 +1,7 @@
 //! What must hold between the values of a plan.
 
 mod disk;
+mod partitions;
 mod places;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ pub(super) fn check(context: &Context<'_>, plan: &Plan) {
     image(context, plan);
     disk::disk(context, plan);
     disk::outputs(context, plan);
+    partitions::check(context, plan);
     units(context, plan);
     accounts(context, plan);
     places::paths(context, plan);
@@ -153,6 +155,7 @@ fn built_root(context: &Context<'_>, plan: &Plan) {
     let given = [
         ("encryption.root.key-file", root.key_file.is_some()),
         ("encryption.root.kdf", root.kdf.is_some()),
+        ("encryption.root.rekey", root.rekey.is_some()),
     ];
     for (key, _) in given.iter().filter(|(_, given)| *given) {
         report(
@@ -171,7 +174,7 @@ fn built_root(context: &Context<'_>, plan: &Plan) {
 fn encryption(context: &Context<'_>, plan: &Plan) {
     let root = &plan.encryption.root;
     let banks = plan.measured_boot.as_ref().map(|measured| &measured.banks);
-    if root.mode == EncryptionMode::FirstBoot && banks.is_none_or(|banks| !banks.contains(&PcrBank::Sha256)) {
+    if root.is_bound() && banks.is_none_or(|banks| !banks.contains(&PcrBank::Sha256)) {
         let message = match banks {
             None => "nothing signs the policy over PCR 11 that an encrypted root is bound to",
             Some(_) => "no policy is signed for the PCR bank `sha256`, which an encrypted root is bound to",
@@ -179,24 +182,30 @@ fn encryption(context: &Context<'_>, plan: &Plan) {
         let help = "add `[measured-boot]` with key = \"keys/pcr.key\", and leave `banks` out of it or name \"sha256\"";
         report(context, "encryption.root.mode", message, help);
     }
-    match (root.mode, &root.recovery, &root.reason) {
-        (EncryptionMode::FirstBoot, Some(Recovery::None), None) => report(
+    match (root.is_bound(), &root.recovery, &root.reason) {
+        (true, Some(Recovery::None), None) => report(
             context,
             "encryption.root.recovery",
             "`encryption.root.recovery` is \"none\" without a reason",
             "add `reason`: why the data of these machines may be lost",
         ),
-        (EncryptionMode::FirstBoot, Some(Recovery::Escrow { .. }), Some(_)) => report(
+        (true, Some(Recovery::Escrow { .. }), Some(_)) => report(
             context,
             "encryption.root.reason",
             "`encryption.root.reason` says why there is no recovery, and there is one",
             "leave it out",
         ),
-        (EncryptionMode::None, Some(_), _) => report(
+        (false, Some(_), _) if root.mode == EncryptionMode::None => report(
             context,
             "encryption.root.recovery",
             "`encryption.root.recovery` is of a root that is not encrypted",
             "leave it out, or set `mode`",
+        ),
+        (false, Some(_), _) => report(
+            context,
+            "encryption.root.recovery",
+            "`encryption.root.recovery` is of a root that is bound to a TPM, and this one has the image's key",
+            "leave it out, or add rekey = \"tpm\"",
         ),
         _ => {}
     }
@@ -324,13 +333,14 @@ fn warnings(context: &Context<'_>, plan: &Plan) {
             help,
         );
     }
-    if plan.encryption.root.mode == EncryptionMode::Build {
+    if plan.encryption.root.mode == EncryptionMode::Build && plan.encryption.root.rekey.is_none() {
         warn(
             "encryption.root.mode",
             "every machine made from this image has the same key for its root partition",
             "whoever has the image and the key reads and changes what any of them writes: keep the key apart from the image",
         );
     }
+    partitions::warn(context, plan);
     if let (Some(Recovery::None), Some(reason)) =
         (&plan.encryption.root.recovery, &plan.encryption.root.reason)
     {

@@ -1,5 +1,6 @@
 //! Definitions in memory: what is merged how, and what is refused where.
 
+mod partitions;
 mod refused;
 
 use std::collections::BTreeMap;
@@ -341,6 +342,23 @@ fn keys_are_files_beside_the_definition_or_on_tokens() {
     let plan = plan_of(&[("defs/host.toml", WHOLE)]);
     assert_eq!((plan.secure_boot, plan.commit), (None, None));
     assert_eq!(plan.verity.signature, plan::VeritySignature::None);
+}
+
+#[test]
+fn parity_has_two_bytes_unless_more_is_said() {
+    for (text, roots) in [
+        ("fec = true", Some(2)),
+        ("fec = true\nfec-roots = 24", Some(24)),
+        ("fec = false", None),
+    ] {
+        let plan = plan_of(&[(
+            "defs/host.toml",
+            &alter("[disk]", &format!("[verity]\n{text}\n[disk]")),
+        )]);
+        assert_eq!((plan.verity.fec, plan.verity.fec_roots), (roots.is_some(), roots));
+        let expanded = plan.to_toml().unwrap();
+        assert_eq!(plan_of(&[("defs/host.toml", &expanded)]), plan);
+    }
 }
 
 #[test]

@@ -6,6 +6,31 @@ use super::{WHOLE, alter, problems};
 #[test]
 fn what_is_wrong_is_named_with_its_place_and_the_way_out() {
     let cases: &[(&str, &str, &str, &str)] = &[
+        // A golden image's key.
+        (
+            "mode = \"none\"\n",
+            "mode = \"build\"\nrekey = \"tpm\"\n[measured-boot]\nkey = \"k\"\n",
+            "defs/host.toml:14:13: `encryption.root.recovery` is missing",
+            "escrow",
+        ),
+        (
+            "mode = \"none\"\n",
+            "mode = \"build\"\nrekey = \"tpm\"\nrecovery = \"none\"\nreason = \"x\"\n",
+            "defs/host.toml:15:8: nothing signs the policy over PCR 11",
+            "[measured-boot]",
+        ),
+        (
+            "mode = \"none\"\n",
+            "mode = \"none\"\nrekey = \"tpm\"\n",
+            "defs/host.toml:16:9: `encryption.root.rekey` is of a volume that is made at build",
+            "mode = \"build\"",
+        ),
+        (
+            "mode = \"none\"\n",
+            "mode = \"build\"\nrecovery = \"none\"\nreason = \"x\"\n",
+            "defs/host.toml:16:12: `encryption.root.recovery` is of a root that is bound to a TPM",
+            "rekey",
+        ),
         // Syntax and types.
         ("id = \"host\"", "id = host", "defs/host.toml:3:6: not TOML", ""),
         (
@@ -347,9 +372,15 @@ fn what_is_wrong_is_named_with_its_place_and_the_way_out() {
         ),
         (
             "[disk]",
-            "[verity]\nfec = true\n[disk]",
-            "defs/host.toml:13:7: `verity.fec`: forward error correction is not built yet",
+            "[verity]\nfec-roots = 2\n[disk]",
+            "defs/host.toml:13:13: `verity.fec-roots` is given without `fec`",
             "leave it out",
+        ),
+        (
+            "[disk]",
+            "[verity]\nfec = true\nfec-roots = 25\n[disk]",
+            "defs/host.toml:14:13: `verity.fec-roots` is 25",
+            "2 to 24",
         ),
         // Sources.
         (

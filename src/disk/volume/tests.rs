@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use super::{EncryptedVolume, FILE_SYSTEM_SIZE};
-use crate::disk::{Arch, Contents, DiskPlan, DiskSpec, Role, Slots, Usr, sparse, write_raw};
+use crate::disk::{Arch, Contents, DiskPlan, DiskSpec, OtherPartition, Role, Slots, Usr, sparse, write_raw};
 use crate::formats::ext4::{self, Inode, Kind};
 use crate::formats::luks2::{self, Kdf};
 use crate::formats::testing::{noise, output, run, tool};
@@ -46,8 +46,24 @@ fn root() -> Inode<'static> {
     Inode::root(0o755, TIME, Kind::Directory(entries.collect()))
 }
 
+fn other(label: &str, mib: u64, volume: bool) -> OtherPartition {
+    let size = mib * MIB;
+    OtherPartition {
+        label: label.to_owned(),
+        type_uuid: uuid::uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4"),
+        min_size: size,
+        max_size: Some(size),
+        volume,
+    }
+}
+
 /// A disk of 1 GiB with an encrypted root, and its root partition as a file of its own.
 fn made() -> Made {
+    made_with(Vec::new())
+}
+
+/// The same with `others`, of which those with a volume have one with an empty file system.
+fn made_with(others: Vec<OtherPartition>) -> Made {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let spec = DiskSpec {
@@ -60,7 +76,9 @@ fn made() -> Made {
         slots: Slots::A,
         min_root_size: 512 * MIB,
         signed: false,
+        fec_roots: None,
         root_in_image: true,
+        others,
     };
     let root_hash = noise(1, 32);
     let usr = Usr {
@@ -77,13 +95,27 @@ fn made() -> Made {
     let volume = EncryptedVolume {
         secret: SECRET,
         kdf: Kdf::RANDOM_KEY,
+        label: "root",
         root: root(),
     };
+    let data = EncryptedVolume {
+        secret: b"another-key-of-the-same-length-9876543210",
+        kdf: Kdf::RANDOM_KEY,
+        label: "data",
+        root: Inode::root(0o755, TIME, Kind::Directory(Default::default())),
+    };
+    let mut volumes = vec![("data", data)];
+    volumes.retain(|(label, _)| {
+        spec.others
+            .iter()
+            .any(|other| other.volume && other.label == *label)
+    });
     let contents = Contents {
         esp: &[],
         usr: &File::open(at("usr")).unwrap(),
         verity: &File::open(at("verity")).unwrap(),
         root: Some(&volume),
+        others: &volumes,
         signature: None,
         time: TIME,
     };
@@ -306,4 +338,65 @@ fn the_same_secret_gives_the_same_bytes() {
         head
     };
     assert!(read(&made()) == read(&made()));
+}
+
+#[test]
+fn partitions_beside_the_root_stand_before_it_and_open_with_their_own_key() {
+    if !tool("cryptsetup") || !tool("sgdisk") {
+        return;
+    }
+    let made = made_with(vec![other("swap", 16, false), other("data", 96, true)]);
+    let others: Vec<_> = made
+        .plan
+        .partitions
+        .iter()
+        .filter(|it| it.role == Role::Other)
+        .collect();
+    let rows: Vec<_> = others
+        .iter()
+        .map(|it| (it.number, it.label.as_str(), it.size / MIB, it.volume.is_some()))
+        .collect();
+    assert_eq!(rows, [(6, "swap", 16, false), (7, "data", 96, true)]);
+    let [swap, data] = others[..] else {
+        panic!("{others:?}")
+    };
+    assert_eq!(
+        (data.offset, made.root().offset),
+        (swap.offset + 16 * MIB, data.offset + 96 * MIB)
+    );
+    let disk = made.text("disk");
+    let table = run("sgdisk", ["-v", &disk]);
+    assert!(table.contains("No problems found"), "{table}");
+    let shown = run("sgdisk", ["-i", "7", &disk]);
+    assert!(shown.contains("Partition name: 'data'"), "{shown}");
+    assert!(shown.contains("Attribute flags: 8000000000000000"), "{shown}");
+
+    let mut bytes = vec![0; data.size as usize];
+    let raw = File::open(made.path("disk")).unwrap();
+    raw.read_exact_at(&mut bytes, data.offset).unwrap();
+    fs::write(made.path("data"), &bytes).unwrap();
+    fs::write(
+        made.path("data-key"),
+        b"another-key-of-the-same-length-9876543210",
+    )
+    .unwrap();
+    let uuid = run("cryptsetup", ["luksUUID", &made.text("data")]);
+    assert_eq!(uuid.trim(), data.volume.unwrap().luks.to_string());
+    for (key, opens) in [("data-key", true), ("key", false)] {
+        let (good, said) = output(
+            "cryptsetup",
+            [
+                "open",
+                "--test-passphrase",
+                "--key-file",
+                &made.text(key),
+                &made.text("data"),
+            ],
+        );
+        assert_eq!(good, opens, "{key}: {said}");
+    }
+    // Swap has nothing that could be written at build.
+    bytes.resize(swap.size as usize, 0);
+    raw.read_exact_at(&mut bytes, swap.offset).unwrap();
+    assert!(bytes.iter().all(|byte| *byte == 0));
 }

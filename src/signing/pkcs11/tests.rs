@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::*;
 use crate::formats::testing::{run, tool};
-use crate::signing::{Algorithm, KeySource, Opened, SigningError, open_signer};
+use crate::signing::{Algorithm, KeySource, Opened, Scheme, SigningError, open_signer};
 
 const LIBRARY: &str = "/usr/lib/softhsm/libsofthsm2.so";
 /// Where the outer test has made tokens for the inner one.
@@ -141,6 +141,20 @@ fn sign_with(dir: &Path) {
             ],
         );
     }
+    // PCR policies are signed by an RSA key with the hash of each bank.
+    let signer = open("token=images;object=db;type=private", "pin").unwrap().signer;
+    for scheme in [
+        Scheme::RsaPkcs1Sha256,
+        Scheme::RsaPkcs1Sha384,
+        Scheme::RsaPkcs1Sha512,
+    ] {
+        let signature = signer.sign_by(scheme, message).unwrap();
+        signer.public_key().verify(scheme, message, &signature).unwrap();
+    }
+    let refused = signer.sign_by(Scheme::Ed25519, message).unwrap_err().to_string();
+    assert!(refused.contains("not by ed25519"), "{refused}");
+    // Who is logged in stays so for all of a program's sessions: what follows is not to be.
+    drop(signer);
     for (key, pin, says) in [
         (
             "token=images;object=absent",

@@ -19,7 +19,7 @@ use super::uri::{Pin, TokenUri};
 use crate::formats::asn1::{NULL, OCTET_STRING, element, oid, sequence, unsigned};
 use crate::formats::cms::Hash;
 use crate::signing::read::read_secret;
-use crate::signing::{Algorithm, PublicKey, Signer, SigningError};
+use crate::signing::{Algorithm, PublicKey, Scheme, Signer, SigningError};
 
 /// Names the library where the URI does not.
 const MODULE: &str = "HULLWRIGHT_PKCS11_MODULE";
@@ -124,7 +124,23 @@ impl Signer for TokenKey {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
-        let hash = Hash::of(self.scheme());
+        self.sign_by(self.scheme(), message)
+    }
+
+    fn sign_by(&self, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+        let hash = Hash::of(scheme);
+        let of_rsa = [
+            Scheme::RsaPkcs1Sha256,
+            Scheme::RsaPkcs1Sha384,
+            Scheme::RsaPkcs1Sha512,
+        ];
+        let is_rsa = matches!(self.public.algorithm(), Algorithm::Rsa(_));
+        if scheme != self.scheme() && !(is_rsa && of_rsa.contains(&scheme)) {
+            let (own, other) = (self.scheme().as_str(), scheme.as_str());
+            return Err(SigningError::Refused(format!(
+                "it signs by {own}, not by {other}"
+            )));
+        }
         let digest = hash.digest(message);
         // Tokens need not hash by themselves; all know these two.
         let (mechanism, input) = match self.public.algorithm() {

@@ -29,6 +29,8 @@ pub const STEM: &str = "image_1";
 pub const REFERENCE: &str = "test/1";
 pub const SBAT: &str = "sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md\n";
 
+pub type SignHash = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+
 /// What goes into an image; tests change it before it is made.
 pub struct Parts {
     /// What is sealed, and what is committed.
@@ -48,6 +50,8 @@ pub struct Parts {
     pub pcr_11: fn(&str) -> String,
     /// Signs boot loader and kernel image.
     pub sign: Box<dyn Fn(Vec<u8>) -> Vec<u8>>,
+    /// From a root hash to the content of its signature partition; `None`: there is none.
+    pub sign_hash: Option<SignHash>,
 }
 
 /// An image that was made.
@@ -170,6 +174,7 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
         manifest: |_| {},
         pcr_11: str::to_owned,
         sign: Box::new(|program| program),
+        sign_hash: None,
     };
     change(&mut parts);
     parts.loader = (parts.sign)(parts.loader);
@@ -269,8 +274,10 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
         slot_size: Some(2 * MIB),
         slots: parts.slots,
         min_root_size: MIB,
-        signed: false,
+        signed: parts.sign_hash.is_some(),
+        fec_roots: None,
         root_in_image: false,
+        others: Vec::new(),
     };
     let content = Usr {
         size,
@@ -278,6 +285,7 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
         algorithm: verity::Algorithm::Sha256,
         root_hash: &root_hash,
     };
+    let signature = parts.sign_hash.as_ref().map(|sign| sign(&root_hash));
     let mut plan = DiskPlan::new(&spec, content, b"seed").unwrap();
     (parts.plan)(&mut plan);
     let contents = Contents {
@@ -285,7 +293,8 @@ pub fn build(change: impl FnOnce(&mut Parts)) -> Image {
         usr: &volume,
         verity: &hashes,
         root: None,
-        signature: None,
+        others: &[],
+        signature: signature.as_deref(),
         time: TIME,
     };
     let raw = create(&path("raw"));

@@ -3,6 +3,7 @@
 mod damage;
 mod fixture;
 mod planted;
+mod sealed;
 mod signed;
 
 use super::{Options, Outcome, Report, Subject, verify};
@@ -53,8 +54,8 @@ fn a_whole_image_holds_and_every_check_has_looked() {
     assert!(text.ends_with(&end), "{text}");
     let json = report.to_json();
     assert_eq!(json["holds"], true);
-    assert_eq!(json["checks"][10]["check"], "root-hash");
-    assert_eq!(json["checks"][10]["outcome"], "holds");
+    assert_eq!(json["checks"][12]["check"], "root-hash");
+    assert_eq!(json["checks"][12]["outcome"], "holds");
 }
 
 #[test]
@@ -79,6 +80,7 @@ fn a_lone_disk_is_checked_as_far_as_it_goes_in_each_format() {
                 "manifest",
                 "signatures",
                 "commit",
+                "commit-signature",
                 "usr-is-commit",
                 "manifest-facts",
                 "pcrs"

@@ -10,13 +10,13 @@ use crate::formats::authenticode::{append, digest, prepare, scan};
 use crate::formats::efi::SignatureDatabase;
 use crate::signing::{Algorithm, Certificate, NewKey, Signer as _, generate, self_signed};
 
-fn credential(name: &str) -> (NewKey, Certificate) {
+pub fn credential(name: &str) -> (NewKey, Certificate) {
     let key = generate(Algorithm::P256).unwrap();
     let certificate = self_signed(&key.key, name, (0, 4_000_000_000), true).unwrap();
     (key, certificate)
 }
 
-fn sign(program: &[u8], key: &NewKey, certificate: &Certificate) -> Vec<u8> {
+pub fn sign(program: &[u8], key: &NewKey, certificate: &Certificate) -> Vec<u8> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), program).unwrap();
     let scanned = scan(file.as_file(), program.len() as u64).unwrap();
@@ -52,6 +52,7 @@ fn signatures_are_held_against_certificates() {
         let options = Options {
             certificates: certificates.iter().map(|one| (*one).clone()).collect(),
             forbidden: forbidden.clone(),
+            ..Options::default()
         };
         verify(&Subject::open(&image.directory(), &options).unwrap())
     };

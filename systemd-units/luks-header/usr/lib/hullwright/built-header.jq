@@ -1,5 +1,5 @@
 # What is wrong with the metadata of a LUKS2 volume (`cryptsetup luksDump --dump-json-metadata`),
-# in words; nothing, where it is as the composer makes it.
+# in words; nothing, where it is as the composer makes a root partition, and as machines make other partitions.
 def same($what; $value): if . == $value then empty else "\($what) is \(tojson), not \($value | tojson)" end;
 
 [
