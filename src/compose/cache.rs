@@ -108,7 +108,7 @@ impl Inputs {
         trust: &[Checked],
         store: &Store,
     ) -> Option<Self> {
-        let whole = plan.to_json().ok()?;
+        let whole = plan.without_places().to_json().ok()?;
         let mut part = whole.clone();
         for (table, keys) in SEALING {
             if keys.is_empty() {

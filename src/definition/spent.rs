@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::measured_boot::PcrPublic;
-use super::plan::{FileContent, Plan, Recovery};
+use super::plan::{FileContent, Plan, Recovery, RpmSource};
 use super::sealing::{CommitSigning, KeyPair, KeySource};
 use super::values::SourcePath;
 
@@ -86,6 +86,36 @@ impl Plan {
             .chain(self.initrd_overlays());
         let all = all.chain(&self.os.ids).chain(&self.os.overlays);
         all.chain(files).chain(escrow).collect()
+    }
+
+    /// The plan as it is wherever its sources lie: they are numbered in place of named. Their contents are a matter of their own.
+    pub fn without_places(&self) -> Self {
+        let (mut plan, _) = self.spent(Path::new(""));
+        let mut count = 0;
+        let mut number = |path: &mut SourcePath| {
+            count += 1;
+            *path = SourcePath::renamed(format!("source {count}"));
+        };
+        if let Some(RpmSource::Lock(path) | RpmSource::Directory(path)) = &mut plan.rpms.source {
+            number(path);
+        }
+        let initrd = &mut plan.initrd;
+        let etc = initrd.etc.persistent.iter_mut().chain(&mut initrd.etc.transient);
+        let all = plan.rpms.keys.iter_mut().chain(&mut plan.kernel.require);
+        let all = all.chain(&mut initrd.overlays).chain(etc);
+        all.chain(&mut plan.os.ids)
+            .chain(&mut plan.os.overlays)
+            .for_each(&mut number);
+        for file in &mut plan.files {
+            if let FileContent::Source(path) = &mut file.content {
+                number(path);
+            }
+        }
+        if let Some(Recovery::Escrow { escrow }) = &mut plan.encryption.root.recovery {
+            number(escrow);
+        }
+        plan.encryption.root.key_file.iter_mut().for_each(&mut number);
+        plan
     }
 
     /// The keys, certificates and other files that the image is sealed with.
