@@ -298,7 +298,7 @@ fn a_disk_gets_a_volume_key_of_its_own_by_encrypting_the_file_system_alone() {
         fs::read(made.path(name)).unwrap()
     };
     let before = volume_key("before");
-    let size = format!("--device-size={FILE_SYSTEM_SIZE}B");
+    let size = format!("--device-size={FILE_SYSTEM_SIZE}");
     let change = [
         "reencrypt",
         "--batch-mode",
