@@ -62,6 +62,7 @@ fn superblock() {
 
 /// In the middle of the program, where no start of it may ever look.
 #[test]
+#[ignore = "boots one machine more"]
 fn program_of_containerd() {
     let (Some(dump), Some(lab)) = (tool("dump.erofs"), Lab::enter()) else {
         return;
