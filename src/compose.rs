@@ -115,15 +115,15 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     let workspace = Workspace::new(&request.out, &plan.image.stem(), &request.unfinished)?;
 
     let secret = built_root::secret(plan, &workspace, progress)?;
+    let (made, scriptlets, inputs) = match compose(definition, request, &workspace, progress)? {
+        Outcome::Unchanged(built) => return Ok(*built),
+        Outcome::Made(made, scriptlets, inputs) => (made, scriptlets, inputs),
+    };
     if let Some(name) = built_root::key_name(plan) {
         progress.note(&format!(
             "{name}: the key of the root partition, made for this build; whoever has it and the image reads every machine"
         ));
     }
-    let (made, scriptlets, inputs) = match compose(definition, request, &workspace, progress)? {
-        Outcome::Unchanged(built) => return Ok(*built),
-        Outcome::Made(made, scriptlets, inputs) => (made, scriptlets, inputs),
-    };
     let secret = secret.as_ref().map(|secret| secret.as_slice());
     let sealed = seal::seal(plan, &made, &keys, &firmware_keys, secret, &workspace, progress);
     finish(plan, &made, sealed, &answers, workspace, |workspace, built| {
@@ -241,8 +241,8 @@ fn compose(
     let (made, kernel, labels) = progress.stage(
         "make the tree",
         || -> Result<_, ComposeError> {
-            let mut made = system::make(plan, &set, &contents, &scriptlets)?;
-            let kernel = Kernel::prepare(plan, &set, kernel_package, &mut made.tree)?;
+            let mut made = system::make(plan, &set, &contents, &scriptlets, &store)?;
+            let kernel = Kernel::prepare(plan, &set, kernel_package, &mut made.tree, &store)?;
             let newest = request
                 .newest
                 .unwrap_or_else(|| i64::from(set.newest_build_time()));
@@ -317,6 +317,7 @@ fn compose(
         verity_size: sealed.verity_size,
         usr_sha256: sealed.sha256,
         verity_sha256: sealed.verity_sha256,
+        usr_chunks: sealed.chunks,
         root_hash: hex(&sealed.root_hash),
         salt: sealed.salt,
         slot: slot_size(plan, tree),

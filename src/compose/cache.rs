@@ -18,6 +18,7 @@ use super::composed::{Composed, Facts};
 use super::workspace::Workspace;
 use super::{Built, Request, outputs};
 use crate::definition::Plan;
+use crate::firmware::SECURE_BOOT_DIRECTORY;
 use crate::ostree::{self, TreeRecord};
 use crate::report::file_digest;
 use crate::rpmset::RpmSet;
@@ -257,8 +258,8 @@ pub struct Stamp {
     /// [`Inputs::all`].
     inputs: Digest,
     built: Built,
-    /// Size in bytes and time of change in nanoseconds of each file; no time of those that the store shares.
-    files: BTreeMap<String, (u64, Option<i128>)>,
+    /// Size in bytes and time of change in nanoseconds of each file outside the repository, by path.
+    files: BTreeMap<String, (u64, i128)>,
 }
 
 impl Stamp {
@@ -268,6 +269,18 @@ impl Stamp {
         for (name, _) in &built.outputs {
             files.insert(name.clone(), state(directory, name)?);
         }
+        let keys = directory.join(SECURE_BOOT_DIRECTORY);
+        for entry in keys
+            .is_dir()
+            .then(|| fs::read_dir(&keys))
+            .transpose()?
+            .into_iter()
+            .flatten()
+        {
+            let name = entry?.file_name();
+            let name = format!("{SECURE_BOOT_DIRECTORY}/{}", name.to_string_lossy());
+            files.insert(name.clone(), state(directory, &name)?);
+        }
         Ok(Self {
             inputs: inputs.all,
             built,
@@ -276,11 +289,10 @@ impl Stamp {
     }
 }
 
-fn state(directory: &Path, name: &str) -> io::Result<(u64, Option<i128>)> {
+fn state(directory: &Path, name: &str) -> io::Result<(u64, i128)> {
     let metadata = fs::symlink_metadata(directory.join(name))?;
     let time = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-    let shared = name.ends_with(".usr.erofs") || name.ends_with(".usr.verity");
-    Ok((metadata.len(), (!shared).then_some(time)))
+    Ok((metadata.len(), time))
 }
 
 /// What lies in `directory`, where it was made from the same `inputs` and nobody has changed it since.
@@ -288,7 +300,7 @@ pub fn unchanged(inputs: &Inputs, directory: &Path) -> Option<Built> {
     let report = fs::read(directory.join(super::REPORT)).ok()?;
     let report: Value = serde_json::from_slice(&report).ok()?;
     let stamp: Stamp = serde_json::from_value(report.get("stamp")?.clone()).ok()?;
-    let same = |(name, kept): (&String, &(u64, Option<i128>))| {
+    let same = |(name, kept): (&String, &(u64, i128))| {
         name == super::REPORT || state(directory, name).is_ok_and(|found| found == *kept)
     };
     let commit = stamp.built.commit?.to_string();

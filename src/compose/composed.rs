@@ -41,6 +41,8 @@ pub struct Facts {
     /// Of their files.
     pub usr_sha256: Digest,
     pub verity_sha256: Digest,
+    /// Of the chunks that the file system fills on a disk.
+    pub usr_chunks: Vec<Digest>,
     /// In hexadecimal.
     pub root_hash: String,
     pub salt: Digest,

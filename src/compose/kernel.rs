@@ -15,6 +15,7 @@ use crate::definition::plan::{Plan, VerityAlgorithm, VerityCorruption, VeritySig
 use crate::formats::kconfig;
 use crate::formats::verity::hash_device_size;
 use crate::rpmset::{Package, RpmSet};
+use crate::store::Store;
 use crate::tree::modules::ModuleSet;
 use crate::tree::path::TreePath;
 use crate::tree::{FileData, Tree, depmod};
@@ -76,7 +77,13 @@ pub fn find_package(plan: &Plan, set: &RpmSet) -> Result<usize, ComposeError> {
 impl Kernel {
     /// Finds the kernel in `tree`, writes its modules' indexes, and holds its configuration against
     /// what the definition requires.
-    pub fn prepare(plan: &Plan, set: &RpmSet, package: usize, tree: &mut Tree) -> Result<Self, ComposeError> {
+    pub fn prepare(
+        plan: &Plan,
+        set: &RpmSet,
+        package: usize,
+        tree: &mut Tree,
+        store: &Store,
+    ) -> Result<Self, ComposeError> {
         let package = &set.packages()[package];
         let none = || ComposeError::NoKernel {
             package: package.nevra.to_string(),
@@ -88,7 +95,9 @@ impl Kernel {
             .cloned()
             .ok_or_else(none)?;
         check_config(plan, tree, &directory)?;
-        let modules = depmod::run(tree, &release, plan.image.released.epoch())?;
+        let known = store.values(depmod::KEPT)?;
+        let modules = depmod::run(tree, &release, plan.image.released.epoch(), Some(&known))?;
+        known.keep()?;
         Ok(Self {
             package: package.nevra.to_string(),
             release,

@@ -11,7 +11,6 @@ use super::cache::Stamp;
 use super::composed::{self, Composed, Facts};
 use super::firmware_keys;
 use super::partitions;
-use super::pcrs;
 use super::signing::{RootHashSignature, has_partition};
 use super::system::Made;
 use super::uki::KernelImage;
@@ -30,7 +29,8 @@ use crate::formats::verity::Algorithm;
 use crate::ostree::{self, CommitOptions, Value};
 use crate::report::{
     Manifest, ManifestCommit, ManifestDifference, ManifestKernel, ManifestOpen, ManifestOutput,
-    ManifestPackage, ManifestPartition, ManifestSignature, ManifestVolume, Progress, file_digest, write_sums,
+    ManifestPackage, ManifestPartition, ManifestPcrs, ManifestSignature, ManifestVolume, Progress,
+    file_digest, write_sums,
 };
 use crate::rpmset::RpmSet;
 use crate::rpmset::closure::Open;
@@ -163,11 +163,13 @@ pub struct Parts<'a> {
     pub addons: &'a [Addon],
     pub root_hash: Option<&'a RootHashSignature>,
     pub firmware_keys: &'a ImageFiles,
+    /// What the kernel is given.
+    pub cmdline: &'a str,
     /// What opens the root partition that the composer encrypts.
     pub secret: Option<&'a [u8]>,
 }
 
-/// Writes the disk, then the VHD of the disk.
+/// Writes the disk: raw, as VHD, or as both.
 pub fn write_disks(plan: &Plan, parts: &Parts<'_>, workspace: &Workspace) -> Result<Disks, ComposeError> {
     let Parts {
         made,
@@ -177,6 +179,7 @@ pub fn write_disks(plan: &Plan, parts: &Parts<'_>, workspace: &Workspace) -> Res
         root_hash,
         firmware_keys,
         secret,
+        ..
     } = *parts;
     let facts = &made.facts;
     let hash = facts.root_hash_bytes();
@@ -225,18 +228,27 @@ pub fn write_disks(plan: &Plan, parts: &Parts<'_>, workspace: &Workspace) -> Res
     let copies = plan.outputs.formats.len().max(1) as u64;
     disk::check_space(workspace.directory(), data.saturating_mul(copies))?;
 
-    let raw_name = format!("{stem}.raw");
-    let raw = workspace.create(&raw_name)?;
-    disk::write_raw(&disk_plan, &contents, &raw)?;
-    let digests = DiskDigests::of(&disk_plan, &raw, time)?;
-    if wants_vhd(plan) {
-        let vhd = workspace.create(&format!("{stem}.vhd"))?;
-        disk::write_vhd(&disk_plan, &raw, &vhd, time)?;
-    }
-    if !plan.outputs.formats.contains(&DiskFormat::Raw) {
-        let path = workspace.path(&raw_name);
-        fs::remove_file(&path).map_err(|source| output(&path, source))?;
-    }
+    let create = |format: DiskFormat| workspace.create(&format!("{stem}.{}", format.as_str()));
+    let wants_raw = plan.outputs.formats.contains(&DiskFormat::Raw);
+    let disk = match (wants_raw, wants_vhd(plan)) {
+        (true, true) => {
+            let raw = create(DiskFormat::Raw)?;
+            disk::write_both(&disk_plan, &contents, &raw, &create(DiskFormat::Vhd)?)?;
+            raw
+        }
+        (false, true) => {
+            let vhd = create(DiskFormat::Vhd)?;
+            disk::write_raw(&disk_plan, &contents, &vhd)?;
+            disk::write_footer(&disk_plan, &vhd, time)?;
+            vhd
+        }
+        _ => {
+            let raw = create(DiskFormat::Raw)?;
+            disk::write_raw(&disk_plan, &contents, &raw)?;
+            raw
+        }
+    };
+    let digests = DiskDigests::with_known(&disk_plan, &disk, time, &facts.usr_chunks)?;
     Ok(Disks {
         plan: disk_plan,
         digests,
@@ -247,15 +259,14 @@ pub fn write_disks(plan: &Plan, parts: &Parts<'_>, workspace: &Workspace) -> Res
 pub fn write_manifest(
     plan: &Plan,
     parts: &Parts<'_>,
-    cmdline: &str,
     commit: Digest,
     disks: &Disks,
+    pcrs: ManifestPcrs,
     signatures: Vec<ManifestSignature>,
     workspace: &Workspace,
 ) -> Result<(), ComposeError> {
     let Parts {
         made,
-        boot,
         uki,
         addons,
         firmware_keys,
@@ -313,7 +324,7 @@ pub fn write_manifest(
         kernel: ManifestKernel {
             package: facts.kernel_package.clone(),
             release: facts.kernel_release.clone(),
-            command_line: cmdline.to_owned(),
+            command_line: parts.cmdline.to_owned(),
             initrd_modules: facts.initrd_modules.clone(),
         },
         commit: ManifestCommit {
@@ -321,7 +332,7 @@ pub fn write_manifest(
             checksum: commit,
         },
         usr_root_hash: facts.root_hash.clone(),
-        pcrs: pcrs::describe(boot, uki, addons, firmware_keys)?,
+        pcrs,
         rpm_verify: facts.rpm_verify.clone(),
         signatures,
 

@@ -13,6 +13,7 @@ use super::addons;
 use super::composed::Composed;
 use super::kernel;
 use super::outputs::{self, Parts};
+use super::pcrs;
 use super::signing::Keys;
 use super::uki::Measured;
 use super::workspace::{Workspace, output};
@@ -96,14 +97,18 @@ pub fn seal(
         addons: &addons,
         root_hash: root_hash.as_ref(),
         firmware_keys,
+        cmdline: &cmdline,
         secret,
     };
     let signatures: Vec<_> = commit_signature
         .iter()
         .map(|made| made.signature.clone())
         .collect();
-    let (commit, disks) = join(
-        || ostree::publish_commit(&commit, &signatures, &options, &workspace.path("repo")),
+    let ((commit, pcrs), disks) = join(
+        || {
+            let commit = ostree::publish_commit(&commit, &signatures, &options, &workspace.path("repo"));
+            (commit, pcrs::describe(&boot, &uki, &addons, firmware_keys))
+        },
         || {
             progress.stage(
                 "write disks",
@@ -112,7 +117,7 @@ pub fn seal(
             )
         },
     );
-    let (commit, disks) = (commit?, disks?);
+    let (commit, pcrs, disks) = (commit?, pcrs?, disks?);
     let signatures = loader
         .into_iter()
         .chain(uki_signature)
@@ -122,7 +127,7 @@ pub fn seal(
     let signatures = signatures.collect();
     progress.stage(
         "write the manifest",
-        || outputs::write_manifest(plan, &parts, &cmdline, commit, &disks, signatures, workspace),
+        || outputs::write_manifest(plan, &parts, commit, &disks, pcrs, signatures, workspace),
         |()| String::new(),
     )?;
 

@@ -11,6 +11,7 @@ use crate::disk::{self, Role};
 use crate::formats::rpm::tag;
 use crate::rpmset::{Contents, Filter, Package, RpmSet, States, rpmdb};
 use crate::scriptlet::Done;
+use crate::store::Store;
 use crate::tree::identity::sysusers;
 use crate::tree::layout::{self, Rule};
 use crate::tree::merge::{self, Ima, Merged};
@@ -61,6 +62,7 @@ pub fn make(
     set: &RpmSet,
     contents: &Contents,
     scriptlets: &Scriptlets<'_>,
+    store: &Store,
 ) -> Result<Made, ComposeError> {
     let time = plan.image.released.epoch();
     let name = origin_name(set);
@@ -80,7 +82,7 @@ pub fn make(
         default_target: plan.os.default_target.as_str().to_owned(),
     };
     units::apply(tree, &wishes, time)?;
-    made.caches = caches::run_all(tree, time, &scriptlets.asked())?;
+    made.caches = caches::run_all(tree, time, &scriptlets.asked(), Some(store))?;
     scriptlets.check_replaced(&made.caches)?;
     layout::to_ostree(tree, time, &name)?;
     Ok(made)

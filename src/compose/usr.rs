@@ -1,12 +1,13 @@
 //! The sealed `/usr`: a file system and its hash tree.
 
 use std::fs::File;
+use std::sync::OnceLock;
 
 use super::ComposeError;
 use super::outputs;
 use super::workspace::{Workspace, output};
 use crate::definition::plan::{ErofsCodec, Plan};
-use crate::disk::{derive_uuid, usr};
+use crate::disk::{CHUNK_SIZE, derive_uuid, padded_chunk, usr};
 use crate::formats::{erofs, fec, verity};
 use crate::report::file_digest;
 use crate::store::{Digest, Store};
@@ -23,6 +24,8 @@ pub struct SealedUsr {
     /// Of the files.
     pub sha256: Digest,
     pub verity_sha256: Digest,
+    /// Of the chunks that the file system fills on a disk.
+    pub chunks: Vec<Digest>,
     pub root_hash: Vec<u8>,
     pub salt: Digest,
 }
@@ -65,7 +68,20 @@ pub fn seal(
         uuid: derive_uuid("verity", &seed),
     };
     let hashes = workspace.create(&format!("{stem}.usr.verity"))?;
-    let root_hash = verity::format(&file, size, &hashes, &params)?;
+    let digest = |name: &str| {
+        let path = workspace.path(name);
+        file_digest(&path).map_err(|source| output(&path, source))
+    };
+    let chunks: Vec<_> = (0..size.div_ceil(CHUNK_SIZE)).map(|_| OnceLock::new()).collect();
+    let see = |number: u64, content: &[u8]| {
+        let chunk = usize::try_from(number).ok().and_then(|number| chunks.get(number));
+        chunk.map(|chunk| chunk.set(padded_chunk(content)));
+    };
+    let (root_hash, sha256) = rayon::join(
+        || verity::format_seen(&file, size, &hashes, &params, see),
+        || digest(&format!("{stem}.usr.erofs")),
+    );
+    let root_hash = root_hash?;
     if let Some(roots) = plan.verity.fec_roots {
         let hash_size = verity::hash_device_size(size, params.algorithm);
         let protected = fec::Protected {
@@ -77,17 +93,10 @@ pub fn seal(
         };
         protected.write(&hashes, hash_size)?;
     }
-    let digest = |name: &str| {
-        let path = workspace.path(name);
-        file_digest(&path).map_err(|source| output(&path, source))
-    };
-    let (sha256, verity_sha256) = rayon::join(
-        || digest(&format!("{stem}.usr.erofs")),
-        || digest(&format!("{stem}.usr.verity")),
-    );
     Ok(SealedUsr {
         sha256: sha256?,
-        verity_sha256: verity_sha256?,
+        verity_sha256: digest(&format!("{stem}.usr.verity"))?,
+        chunks: chunks.into_iter().filter_map(OnceLock::into_inner).collect(),
         verity_size: workspace.size(&hashes)?,
         erofs: file,
         verity: hashes,

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
+use rayon::prelude::*;
 use tempfile::TempDir;
 
 use super::ComposeError;
@@ -162,7 +163,7 @@ impl Workspace {
     /// Takes the file or directory `name` from another output: by hard links, so that both stay whole.
     pub fn link_from(&self, output_directory: &Path, name: &str) -> Result<(), ComposeError> {
         let (from, to) = (output_directory.join(name), self.path(name));
-        link_all(&from, &to).map_err(|source| output(&from, source))
+        link_or_copy(&from, &to).map_err(|source| output(&from, source))
     }
 
     pub fn size(&self, file: &File) -> Result<u64, ComposeError> {
@@ -210,12 +211,12 @@ impl Workspace {
         }
         let exchange = RenameFlags::RENAME_EXCHANGE;
         match renameat2(AT_FDCWD, &made, AT_FDCWD, &target, exchange) {
-            Ok(()) => fs::remove_dir_all(&made).map_err(failed)?,
+            Ok(()) => remove_all(&made).map_err(failed)?,
             Err(Errno::EINVAL | Errno::ENOSYS) => {
                 let old = made.with_extension("old");
                 fs::rename(&target, &old).map_err(failed)?;
                 fs::rename(&made, &target).map_err(failed)?;
-                fs::remove_dir_all(&old).map_err(failed)?;
+                remove_all(&old).map_err(failed)?;
             }
             Err(errno) => return Err(failed(errno.into())),
         }
@@ -224,10 +225,18 @@ impl Workspace {
     }
 }
 
-/// Links the file `from` as `to`, or all files below the directory `from`; where links cannot be had, by copying.
+/// Links the file `from` as `to`, or all files below the directory `from`. Where links cannot be had a file is copied, but none
+/// of a directory: copies lose the attributes that a repository's files have.
+fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(from)?.is_dir() {
+        return link_all(from, to);
+    }
+    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
+}
+
 fn link_all(from: &Path, to: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(from)?.is_dir() {
-        return fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop));
+        return fs::hard_link(from, to);
     }
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
@@ -235,6 +244,18 @@ fn link_all(from: &Path, to: &Path) -> io::Result<()> {
         link_all(&entry.path(), &to.join(entry.file_name()))?;
     }
     Ok(())
+}
+
+/// Removes a directory and all in it, by as many threads as there are.
+fn remove_all(directory: &Path) -> io::Result<()> {
+    let entries: Vec<_> = fs::read_dir(directory)?.collect::<io::Result<_>>()?;
+    entries
+        .par_iter()
+        .try_for_each(|entry| match entry.file_type()?.is_dir() {
+            true => remove_all(&entry.path()),
+            false => fs::remove_file(entry.path()),
+        })?;
+    fs::remove_dir(directory)
 }
 
 /// Removes workspaces whose builds hold their lock no more.

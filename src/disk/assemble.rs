@@ -3,13 +3,15 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::tree_digest::TreeDigest;
+use rayon::join;
+
+use super::tree_digest::{CHUNK_SIZE, TreeDigest};
 use super::volume::EncryptedVolume;
 use super::{DiskError, DiskPlan, Role, sparse, table};
 use crate::formats::at::{self, Window};
 use crate::formats::fat::{self, FatFile};
 use crate::formats::qcow2;
-use crate::formats::vhd::{FOOTER_SIZE, Footer};
+use crate::formats::vhd::Footer;
 use crate::store::Digest;
 
 /// What the partitions hold.
@@ -44,7 +46,43 @@ pub struct DiskDigests {
 /// # Errors
 /// Contents that are not what the plan was made for, an ESP that is too full, and I/O.
 pub fn write_raw(plan: &DiskPlan, contents: &Contents<'_>, raw: &File) -> Result<(), DiskError> {
-    let sources = [
+    begin(plan, contents, raw)?;
+    write_usr(plan, contents, raw)?;
+    write_others(plan, contents, raw)
+}
+
+/// Writes the raw disk into `raw` and the fixed VHD of it into `vhd`, both at once: empty files, open for reading and
+/// writing.
+///
+/// # Errors
+/// As [`write_raw`] and [`write_vhd`].
+pub fn write_both(plan: &DiskPlan, contents: &Contents<'_>, raw: &File, vhd: &File) -> Result<(), DiskError> {
+    begin(plan, contents, raw)?;
+    vhd.set_len(plan.spec.size)
+        .map_err(DiskError::io("giving the VHD its size"))?;
+    let (written, copied) = join(
+        || write_usr(plan, contents, raw).and_then(|()| write_others(plan, contents, raw)),
+        || write_usr(plan, contents, vhd),
+    );
+    written.and(copied)?;
+    let usr = [Role::Usr, Role::UsrVerity].map(|role| plan.partition(role));
+    let mut usr: Vec<_> = usr
+        .into_iter()
+        .flatten()
+        .map(|partition| partition.offset..partition.offset + partition.size)
+        .collect();
+    usr.sort_by_key(|range| range.start);
+    let copy = |range| sparse::copy_range(raw, range, vhd, 0);
+    sparse::data_ranges(raw, plan.spec.size)
+        .map(|ranges| ranges.into_iter().flat_map(|range| sparse::outside(range, &usr)))
+        .and_then(|mut ranges| ranges.try_for_each(copy))
+        .map_err(DiskError::io("copying the disk image into the VHD"))?;
+    write_footer(plan, vhd, contents.time)
+}
+
+/// The files of which the partitions for `/usr` are made: role, name, file, size in bytes.
+fn sources<'a>(plan: &DiskPlan, contents: &Contents<'a>) -> [(Role, &'static str, &'a File, u64); 2] {
+    [
         (Role::Usr, "file system of /usr", contents.usr, plan.usr_size),
         (
             Role::UsrVerity,
@@ -52,9 +90,13 @@ pub fn write_raw(plan: &DiskPlan, contents: &Contents<'_>, raw: &File) -> Result
             contents.verity,
             plan.verity_size,
         ),
-    ];
+    ]
+}
+
+/// Checks what is to be written, and gives `raw` its size.
+fn begin(plan: &DiskPlan, contents: &Contents<'_>, raw: &File) -> Result<(), DiskError> {
     let length = |file: &File| Ok(file.metadata()?.len());
-    for (_, what, file, expected) in sources {
+    for (_, what, file, expected) in sources(plan, contents) {
         let found = length(file).map_err(DiskError::io("asking for the size of a disk's content"))?;
         if found != expected {
             return Err(DiskError::Changed {
@@ -74,7 +116,22 @@ pub fn write_raw(plan: &DiskPlan, contents: &Contents<'_>, raw: &File) -> Result
         });
     }
     raw.set_len(plan.spec.size)
-        .map_err(DiskError::io("giving the disk image its size"))?;
+        .map_err(DiskError::io("giving the disk image its size"))
+}
+
+/// Copies `/usr` and its hashes to where they lie on the disk.
+fn write_usr(plan: &DiskPlan, contents: &Contents<'_>, disk: &File) -> Result<(), DiskError> {
+    for (role, _, file, size) in sources(plan, contents) {
+        if let Some(partition) = plan.partition(role) {
+            sparse::copy(file, size, disk, partition.offset)
+                .map_err(DiskError::io("copying /usr and its hashes into the disk image"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes everything else.
+fn write_others(plan: &DiskPlan, contents: &Contents<'_>, raw: &File) -> Result<(), DiskError> {
     table::write(plan, raw)?;
     if let Some(esp) = plan.partition(Role::Esp) {
         let params = fat::Params {
@@ -90,12 +147,6 @@ pub fn write_raw(plan: &DiskPlan, contents: &Contents<'_>, raw: &File) -> Result
             .map_err(DiskError::io(
                 "writing the signature partition into the disk image",
             ))?;
-    }
-    for (role, _, file, size) in sources {
-        if let Some(partition) = plan.partition(role) {
-            sparse::copy(file, size, raw, partition.offset)
-                .map_err(DiskError::io("copying /usr and its hashes into the disk image"))?;
-        }
     }
     for partition in plan
         .partitions
@@ -132,12 +183,20 @@ pub fn write_raw(plan: &DiskPlan, contents: &Contents<'_>, raw: &File) -> Result
 /// # Errors
 /// A size or a time that a VHD cannot have, and I/O.
 pub fn write_vhd(plan: &DiskPlan, raw: &File, vhd: &File, time: i64) -> Result<(), DiskError> {
-    let footer = footer(plan, time)?;
     let size = plan.spec.size;
-    vhd.set_len(size + FOOTER_SIZE)
+    vhd.set_len(size)
         .and_then(|()| sparse::copy(raw, size, vhd, 0))
-        .and_then(|()| vhd.write_all_at(&footer, size))
-        .map_err(DiskError::io("writing the VHD"))
+        .map_err(DiskError::io("writing the VHD"))?;
+    write_footer(plan, vhd, time)
+}
+
+/// Makes a fixed VHD of the raw disk in `disk`.
+///
+/// # Errors
+/// A size or a time that a VHD cannot have, and I/O.
+pub fn write_footer(plan: &DiskPlan, disk: &File, time: i64) -> Result<(), DiskError> {
+    disk.write_all_at(&footer(plan, time)?, plan.spec.size)
+        .map_err(DiskError::io("writing the VHD's footer"))
 }
 
 /// Writes the qcow2 image of the disk in `raw` into `out`, an empty file.
@@ -171,8 +230,21 @@ impl DiskDigests {
     /// # Errors
     /// As [`write_vhd`].
     pub fn of(plan: &DiskPlan, raw: &File, time: i64) -> Result<Self, DiskError> {
+        Self::with_known(plan, raw, time, &[])
+    }
+
+    /// As [`DiskDigests::of`], with the digests of the chunks that the file system of `/usr` fills: they are not read.
+    ///
+    /// # Errors
+    /// As [`write_vhd`].
+    pub fn with_known(plan: &DiskPlan, raw: &File, time: i64, usr: &[Digest]) -> Result<Self, DiskError> {
         let footer = footer(plan, time)?;
-        let tree = TreeDigest::of(raw, plan.spec.size)
+        let start = plan.partition(Role::Usr).map(|usr| usr.offset / CHUNK_SIZE);
+        let known = |chunk: usize| {
+            let index = (chunk as u64).checked_sub(start?)?;
+            usr.get(usize::try_from(index).ok()?).copied()
+        };
+        let tree = TreeDigest::of_known(raw, plan.spec.size, known)
             .map_err(DiskError::io("reading the disk image for its digest"))?;
         let ranges = plan.partitions.iter();
         Ok(Self {
@@ -309,6 +381,49 @@ mod tests {
             fs::write(self.path(name), bytes).unwrap();
             self.text(name)
         }
+    }
+
+    #[test]
+    fn both_at_once_are_what_one_after_the_other_is() {
+        let made = make(Slots::AAndB);
+        let open = |name| File::open(made.path(name)).unwrap();
+        let (usr, verity) = (open("usr"), open("verity"));
+        let esp = [FatFile {
+            path: "EFI/BOOT/BOOTX64.EFI",
+            content: Content::bytes(&made.loader),
+        }];
+        let contents = Contents {
+            esp: &esp,
+            usr: &usr,
+            verity: &verity,
+            root: None,
+            others: &[],
+            time: TIME,
+            signature: None,
+        };
+        let [raw, vhd, plain_raw, plain_vhd] =
+            ["both.raw", "both.vhd", "plain.raw", "plain.vhd"].map(|name| create(&made.path(name)));
+        write_both(&made.plan, &contents, &raw, &vhd).unwrap();
+        write_raw(&made.plan, &contents, &plain_raw).unwrap();
+        write_vhd(&made.plan, &plain_raw, &plain_vhd, TIME).unwrap();
+        let bytes = |name| fs::read(made.path(name)).unwrap();
+        assert!(bytes("both.raw") == bytes("plain.raw"), "raw");
+        assert!(bytes("both.vhd") == bytes("plain.vhd"), "vhd");
+        assert!(vhd.metadata().unwrap().blocks() * 512 < 32 * MIB, "it is sparse");
+
+        let content = fs::read(made.path("usr")).unwrap();
+        let chunks: Vec<_> = content
+            .chunks(CHUNK_SIZE as usize)
+            .map(crate::disk::padded_chunk)
+            .collect();
+        let read = DiskDigests::of(&made.plan, &raw, TIME).unwrap();
+        assert_eq!(
+            DiskDigests::with_known(&made.plan, &raw, TIME, &chunks).unwrap(),
+            read
+        );
+        let others = vec![Digest::of(b"other"); chunks.len()];
+        let wrong = DiskDigests::with_known(&made.plan, &raw, TIME, &others).unwrap();
+        assert_ne!(wrong, read, "what is known is taken");
     }
 
     #[test]

@@ -50,8 +50,22 @@ pub(super) fn copy(from: &File, size: u64, to: &File, offset: u64) -> io::Result
     Ok(())
 }
 
-/// Lets the kernel copy, or share, the bytes; reads and writes them where it cannot.
-fn copy_range(from: &File, range: Range<u64>, to: &File, offset: u64) -> io::Result<()> {
+/// The parts of `range` that lie in none of `others`, which are in order.
+pub(super) fn outside(range: Range<u64>, others: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut parts = Vec::new();
+    let mut at = range.start;
+    for other in others {
+        parts.push(at..other.start.min(range.end));
+        at = at.max(other.end);
+    }
+    parts.push(at..range.end);
+    parts.retain(|part| part.start < part.end);
+    parts
+}
+
+/// Copies `range` of `from` to `to`, `offset` bytes further on. Lets the kernel copy, or share, the bytes; reads and
+/// writes them where it cannot.
+pub(super) fn copy_range(from: &File, range: Range<u64>, to: &File, offset: u64) -> io::Result<()> {
     let position = |at: u64| i64::try_from(at).map_err(io::Error::other);
     let mut at = range.start;
     while at < range.end {
@@ -117,6 +131,25 @@ mod tests {
             assert!(read(&from, 0) == read(&to, 10), "by hand: {by_hand}");
         }
         assert_eq!(data_ranges(&tempfile::tempfile().unwrap(), 0).unwrap(), []);
+    }
+
+    #[test]
+    fn what_lies_outside_of_others() {
+        let others = [10..20, 30..40];
+        for (range, expected) in [
+            (0..50, vec![(0, 10), (20, 30), (40, 50)]),
+            (12..18, vec![]),
+            (15..35, vec![(20, 30)]),
+            (0..10, vec![(0, 10)]),
+            (5..15, vec![(5, 10)]),
+            (40..41, vec![(40, 41)]),
+            (22..25, vec![(22, 25)]),
+        ] {
+            let parts = outside(range.clone(), &others).into_iter();
+            let parts: Vec<_> = parts.map(|part| (part.start, part.end)).collect();
+            assert_eq!(parts, expected, "{range:?}");
+        }
+        assert_eq!(outside(3..4, &[])[0], 3..4);
     }
 
     #[test]

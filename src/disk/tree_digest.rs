@@ -20,6 +20,19 @@ pub struct TreeDigest {
     chunks: Vec<Digest>,
 }
 
+/// The digest of a chunk that begins with `content`, at most a chunk's bytes, and is zero behind it.
+pub fn padded_chunk(content: &[u8]) -> Digest {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut hasher = Sha256::new_with_prefix(content);
+    let mut left = (CHUNK_SIZE as usize).saturating_sub(content.len());
+    while left > 0 {
+        let count = left.min(ZEROS.len());
+        hasher.update(&ZEROS[..count]);
+        left -= count;
+    }
+    Digest::finish(hasher)
+}
+
 /// Which chunks of the first `size` bytes of `file` are more than a hole.
 ///
 /// # Errors
@@ -40,14 +53,35 @@ impl TreeDigest {
     /// # Errors
     /// Whatever reading gives.
     pub fn of(file: &File, size: u64) -> io::Result<Self> {
-        Self::of_filled(file, size, filled_chunks(file, size)?)
+        Self::of_known(file, size, |_| None)
+    }
+
+    /// As [`TreeDigest::of`], without reading the chunks that `known` has a digest of, by number.
+    ///
+    /// # Errors
+    /// Whatever reading gives.
+    pub fn of_known(
+        file: &File,
+        size: u64,
+        known: impl Fn(usize) -> Option<Digest> + Sync,
+    ) -> io::Result<Self> {
+        Self::read(file, size, filled_chunks(file, size)?, known)
     }
 
     /// Reads the first `size` bytes of `source`, of which only the chunks in `filled` are not known to be zeroes.
     ///
     /// # Errors
     /// Whatever reading gives.
-    pub fn of_filled(source: &impl ReadAt, size: u64, mut filled: Vec<bool>) -> io::Result<Self> {
+    pub fn of_filled(source: &impl ReadAt, size: u64, filled: Vec<bool>) -> io::Result<Self> {
+        Self::read(source, size, filled, |_| None)
+    }
+
+    fn read(
+        source: &impl ReadAt,
+        size: u64,
+        mut filled: Vec<bool>,
+        known: impl Fn(usize) -> Option<Digest> + Sync,
+    ) -> io::Result<Self> {
         filled.resize(
             usize::try_from(size.div_ceil(CHUNK_SIZE)).map_err(io::Error::other)?,
             false,
@@ -64,6 +98,9 @@ impl TreeDigest {
             .map_init(Vec::new, |buffer, (index, &filled)| {
                 if !filled {
                     return Ok(zero);
+                }
+                if let Some(digest) = known(index) {
+                    return Ok(digest);
                 }
                 let start = index as u64 * CHUNK_SIZE;
                 buffer.resize((size - start).min(CHUNK_SIZE) as usize, 0);

@@ -117,12 +117,26 @@ pub fn format<H: ReadAt + WriteAt>(
     hash: &H,
     params: &Params,
 ) -> Result<Vec<u8>, VerityError> {
+    format_seen(data, data_size, hash, params, |_, _| {})
+}
+
+/// As [`format`], and shows the data to `see` as it is read: in pieces of 1 MiB, the last of which may be shorter, each with
+/// its number from 0; by several threads, in no order.
+///
+/// # Errors
+/// As [`format`].
+pub fn format_seen<H: ReadAt + WriteAt>(
+    data: &impl ReadAt,
+    data_size: u64,
+    hash: &H,
+    params: &Params,
+    see: impl Fn(u64, &[u8]) + Sync,
+) -> Result<Vec<u8>, VerityError> {
     let data_blocks = whole_blocks(data_size)?;
     hash.write_all_at(&superblock(params, data_blocks)?, 0)?;
     let hasher = Hasher::new(params);
-    walk(data, data_blocks, hash, &hasher, |digests, at| {
-        Ok(hash.write_all_at(digests, at)?)
-    })
+    let each = |digests: &[u8], at| Ok(hash.write_all_at(digests, at)?);
+    walk(data, data_blocks, hash, &hasher, see, each)
 }
 
 /// Checks that `hash` is the hash device of `data` and that its root hash is `root_hash`.
@@ -134,7 +148,7 @@ pub fn verify(data: &impl ReadAt, hash: &impl ReadAt, root_hash: &[u8]) -> Resul
     hash.read_exact_at(&mut bytes, 0)?;
     let superblock = Superblock::parse(&bytes)?;
     let hasher = Hasher::new(&superblock.params);
-    let found = walk(data, superblock.data_blocks, hash, &hasher, |digests, at| {
+    let each = |digests: &[u8], at| {
         let mut written = vec![0; digests.len()];
         hash.read_exact_at(&mut written, at)?;
         let wrong = written
@@ -146,7 +160,8 @@ pub fn verify(data: &impl ReadAt, hash: &impl ReadAt, root_hash: &[u8]) -> Resul
                 offset: at + block as u64 * BLOCK_SIZE,
             })
         })
-    })?;
+    };
+    let found = walk(data, superblock.data_blocks, hash, &hasher, |_, _| {}, each)?;
     if found != root_hash {
         return Err(VerityError::RootHash {
             expected: hex(root_hash),
@@ -163,11 +178,12 @@ fn walk(
     data_blocks: u64,
     hash: &impl ReadAt,
     hasher: &Hasher,
+    see: impl Fn(u64, &[u8]) + Sync,
     each: impl Fn(&[u8], u64) -> Result<(), VerityError> + Sync,
 ) -> Result<Vec<u8>, VerityError> {
     let levels = levels(data_blocks, hasher.algorithm());
     if levels.is_empty() {
-        return root(data, 0, hasher);
+        return root(data, 0, hasher, see);
     }
     // The top level stands first, right behind the superblock.
     let mut end = (levels.iter().sum::<u64>() + 1) * BLOCK_SIZE;
@@ -175,18 +191,24 @@ fn walk(
     for (index, &blocks) in levels.iter().enumerate() {
         let start = end - blocks * BLOCK_SIZE;
         if index == 0 {
-            hash_level(data, 0, below_blocks, start, hasher, &each)?;
+            hash_level(data, 0, below_blocks, start, hasher, &see, &each)?;
         } else {
-            hash_level(hash, below_start, below_blocks, start, hasher, &each)?;
+            hash_level(hash, below_start, below_blocks, start, hasher, &|_, _| {}, &each)?;
         }
         (below_blocks, below_start, end) = (blocks, start, start);
     }
-    root(hash, below_start, hasher)
+    root(hash, below_start, hasher, |_, _| {})
 }
 
-fn root(source: &impl ReadAt, at: u64, hasher: &Hasher) -> Result<Vec<u8>, VerityError> {
+fn root(
+    source: &impl ReadAt,
+    at: u64,
+    hasher: &Hasher,
+    see: impl Fn(u64, &[u8]),
+) -> Result<Vec<u8>, VerityError> {
     let mut block = [0; BLOCK];
     source.read_exact_at(&mut block, at)?;
+    see(0, &block);
     let mut digest = vec![0; hasher.algorithm().digest_size()];
     hasher.hash(&block, &mut digest);
     Ok(digest)
@@ -198,6 +220,7 @@ fn hash_level(
     blocks: u64,
     target_start: u64,
     hasher: &Hasher,
+    see: &(impl Fn(u64, &[u8]) + Sync),
     each: &(impl Fn(&[u8], u64) -> Result<(), VerityError> + Sync),
 ) -> Result<(), VerityError> {
     let digest_size = hasher.algorithm().digest_size();
@@ -211,6 +234,7 @@ fn hash_level(
                 let count = TASK_BLOCKS.min(blocks - first) as usize;
                 let read = &mut buffer[..count * BLOCK];
                 source.read_exact_at(read, source_start + first * BLOCK_SIZE)?;
+                see(task, read);
                 let mut digests = vec![0; (count * digest_size).next_multiple_of(BLOCK)];
                 for (block, digest) in read
                     .chunks_exact(BLOCK)

@@ -49,7 +49,7 @@ pub fn add(
     for pattern in &closure.firmware {
         add_firmware(gather, pattern)?;
     }
-    depmod::run(&mut gather.into, &set.kver, mtime)?;
+    depmod::run(&mut gather.into, &set.kver, mtime, None)?;
     let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
     Ok(closure.modules.iter().map(|module| text(&module.name)).collect())
 }

@@ -109,7 +109,8 @@ impl Store {
                         path,
                         bytes: metadata.len(),
                         used: match kind {
-                            Kind::Linked(_) => metadata.accessed()?,
+                            // Outputs share them, and go by the time of change.
+                            Kind::Linked(_) | Kind::Object => metadata.accessed()?,
                             _ => metadata.modified()?,
                         },
                     });

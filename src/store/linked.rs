@@ -10,13 +10,11 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 
-use super::temporary::TOUCH;
-use super::{Digest, Store, StoreError, Values};
+use super::{Digest, Store, StoreError, Values, temporary};
 
 pub(super) const SHELF: &str = "linked";
 /// Name 32 bytes, size u64, mode u32; numbers are little-endian.
@@ -179,11 +177,8 @@ fn is_untouched(path: &Path, metadata: &Metadata, attributes: &Attributes<'_>) -
 
 /// Notes that the file is used now, as its time of access.
 fn touch(path: &Path, metadata: &Metadata) {
-    let now = SystemTime::now();
-    let noted = metadata.accessed();
-    if noted.is_ok_and(|noted| now.duration_since(noted).is_ok_and(|age| age > TOUCH)) {
-        let times = fs::FileTimes::new().set_accessed(now);
-        let _ = File::open(path).and_then(|file| file.set_times(times));
+    if temporary::is_stale(metadata.accessed()) {
+        let _ = File::open(path).map(|file| temporary::touch_accessed(&file));
     }
 }
 
@@ -197,7 +192,7 @@ pub(super) fn name_of(path: &Path) -> Option<Digest> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
 

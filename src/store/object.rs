@@ -26,7 +26,7 @@ impl Store {
             Err(error) => Err(error),
         };
         let (file, size) = opened.map_err(|error| self.failed(error))?;
-        temporary::touch(&file);
+        temporary::touch_accessed(&file);
         Ok(Some(Object {
             store: self.clone(),
             digest,

@@ -135,7 +135,13 @@ mod tests {
         for (hours, entry) in store.entries().unwrap().iter().enumerate() {
             let age = Duration::from_secs(hours as u64 * 3600 + 60);
             let file = File::open(&entry.path).unwrap();
-            file.set_modified(SystemTime::now() - age).unwrap();
+            let used = SystemTime::now() - age;
+            let times = std::fs::FileTimes::new().set_accessed(used);
+            let times = match entry.kind {
+                Kind::Object => times,
+                _ => times.set_modified(used),
+            };
+            file.set_times(times).unwrap();
         }
         (place, store)
     }

@@ -1,7 +1,7 @@
 //! Files on their way into a store. Whoever writes one holds a lock on it, so that what a killed
 //! program left can be told from what is still being written.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 /// The time of the last use is noted no more often than this.
-pub(super) const TOUCH: Duration = Duration::from_secs(60 * 60);
+const TOUCH: Duration = Duration::from_secs(60 * 60);
 
 /// Makes a file in `directory`, locked. Dropped, it is gone.
 pub(super) fn create(directory: &Path) -> io::Result<NamedTempFile> {
@@ -96,11 +96,23 @@ pub(super) fn is_alone(file: &File) -> io::Result<bool> {
 
 /// Notes that `file` is used now. Of a store that is another user's nothing is noted.
 pub(super) fn touch(file: &File) {
-    let now = SystemTime::now();
-    let noted = file.metadata().and_then(|metadata| metadata.modified());
-    if noted.is_ok_and(|noted| now.duration_since(noted).is_ok_and(|age| age > TOUCH)) {
-        let _ = file.set_modified(now);
+    if is_stale(file.metadata().and_then(|metadata| metadata.modified())) {
+        let _ = file.set_modified(SystemTime::now());
     }
+}
+
+/// As [`touch`], as the time of access: of files that outputs share, whose time of change says whether somebody has
+/// changed them.
+pub(super) fn touch_accessed(file: &File) {
+    if is_stale(file.metadata().and_then(|metadata| metadata.accessed())) {
+        let _ = file.set_times(FileTimes::new().set_accessed(SystemTime::now()));
+    }
+}
+
+/// Whether a use now is to be noted, the last one being `noted`.
+pub(super) fn is_stale(noted: io::Result<SystemTime>) -> bool {
+    let age = noted.map(|noted| SystemTime::now().duration_since(noted));
+    age.is_ok_and(|age| age.is_ok_and(|age| age > TOUCH))
 }
 
 fn lock_file(path: &Path) -> io::Result<File> {

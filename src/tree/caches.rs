@@ -19,6 +19,7 @@ use crate::formats::hwdb::HwdbError;
 use crate::formats::icon_cache::IconCacheError;
 use crate::formats::mime::MimeError;
 use crate::formats::p11kit::TrustError;
+use crate::store::Store;
 
 /// Inputs above this size are refused: the largest real one, a list of all PCI devices, has 4 MB.
 const MAX_INPUT: u64 = 64 << 20;
@@ -93,13 +94,18 @@ pub struct Asked<'a> {
 }
 
 /// Makes every cache that `tree` has the means for, and what is `asked` for. Paths are still as packages name them (`/etc`,
-/// not `/usr/etc`); what is made is dated `time`.
+/// not `/usr/etc`); what is made is dated `time`. `store` may have what takes long from an earlier build.
 ///
 /// # Errors
 /// The first input that cannot be taken.
-pub fn run_all(tree: &mut Tree, time: i64, asked: &Asked<'_>) -> Result<Vec<Report>, CacheError> {
-    let steps = [hwdb::run, catalog::run, ca_trust::run];
-    let mut reports = Vec::new();
+pub fn run_all(
+    tree: &mut Tree,
+    time: i64,
+    asked: &Asked<'_>,
+    store: Option<&Store>,
+) -> Result<Vec<Report>, CacheError> {
+    let steps = [catalog::run, ca_trust::run];
+    let mut reports = Vec::from_iter(hwdb::run(tree, time, store)?);
     for step in steps {
         reports.extend(step(tree, time)?);
     }
@@ -264,7 +270,7 @@ mod tests {
             mime: true,
             icon_themes: BTreeSet::from([&theme]),
         };
-        assert_eq!(run_all(&mut empty, 9, &asked).unwrap(), []);
+        assert_eq!(run_all(&mut empty, 9, &asked, None).unwrap(), []);
         assert_eq!(empty.walk().count(), 4);
     }
 }

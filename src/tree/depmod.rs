@@ -13,11 +13,14 @@ use super::path::TreePath;
 use super::{Kind, Meta, Node, Origin, Tree, TreeError};
 use crate::formats::kmod::{self, KmodError};
 use crate::formats::kmodindex::{Index, IndexError};
+use crate::store::Values;
 
+mod kept;
 mod search;
 #[cfg(test)]
 mod tests;
 
+pub use kept::KIND as KEPT;
 use search::{Found, Search};
 
 const MAX_TEXT: u64 = 64 << 20;
@@ -70,12 +73,17 @@ pub enum DepmodError {
 
 /// Reads the modules of kernel `kver` and writes `modules.dep`, `.alias`, `.symbols`, `.softdep`,
 /// `.weakdep`, `.devname` and the binary indexes beside them (mode 0644, time `mtime`). The
-/// modules that come back are those of [`load`].
+/// modules that come back are those of [`load`]. `known` knows modules of earlier builds ([`KEPT`]), and gets to know these.
 ///
 /// # Errors
 /// A kernel without directory, a damaged module, modules in a circle, a bad `depmod.d` line.
-pub fn run(tree: &mut Tree, kver: &str, mtime: i64) -> Result<ModuleSet, DepmodError> {
-    let (set, symbols) = read_modules(tree, kver)?;
+pub fn run(
+    tree: &mut Tree,
+    kver: &str,
+    mtime: i64,
+    known: Option<&Values>,
+) -> Result<ModuleSet, DepmodError> {
+    let (set, symbols) = read_modules(tree, kver, known)?;
     for (name, bytes) in outputs(tree, &set, &symbols)? {
         let node = Node::new(
             Meta::root(0o644, mtime),
@@ -92,7 +100,7 @@ pub fn run(tree: &mut Tree, kver: &str, mtime: i64) -> Result<ModuleSet, DepmodE
 /// # Errors
 /// As [`run`].
 pub fn load(tree: &Tree, kver: &str) -> Result<ModuleSet, DepmodError> {
-    Ok(read_modules(tree, kver)?.0)
+    Ok(read_modules(tree, kver, None)?.0)
 }
 
 /// The kernels of a tree: the names below `/usr/lib/modules` that have a `kernel` directory or
@@ -126,7 +134,11 @@ pub(super) fn read_text(tree: &Tree, path: &TreePath) -> Result<Vec<u8>, DepmodE
 /// Exported symbols and which module (as its place in the set) offers each.
 type Symbols = BTreeMap<Vec<u8>, usize>;
 
-fn read_modules(tree: &Tree, kver: &str) -> Result<(ModuleSet, Symbols), DepmodError> {
+fn read_modules(
+    tree: &Tree,
+    kver: &str,
+    known: Option<&Values>,
+) -> Result<(ModuleSet, Symbols), DepmodError> {
     if kver.is_empty() || kver.starts_with('.') || kver.contains('/') {
         return Err(DepmodError::BadVersion(kver.to_owned()));
     }
@@ -151,7 +163,7 @@ fn read_modules(tree: &Tree, kver: &str) -> Result<(ModuleSet, Symbols), DepmodE
                 let source = io::Error::from(io::ErrorKind::NotFound);
                 return Err(failed(KmodError::Compression(source)));
             };
-            kmod::Module::read(file.blob.reader()).map_err(failed)
+            kept::read(&file.blob, known).map_err(failed)
         })
         .collect::<Result<_, _>>()?;
 

@@ -119,14 +119,14 @@ impl Lab {
         (said(&output), times.collect())
     }
 
-    /// Changes a byte of the kernel image in `out`.
-    pub fn damage_output(&self, out: &str) {
+    /// Changes a byte of the output in `out` whose name ends in `suffix`.
+    pub fn damage_output(&self, out: &str, suffix: &str) {
         let directory = output_directory(&self.path(out));
-        let mut image = files(&directory).into_iter();
-        let image = image
-            .find(|path| path.extension().is_some_and(|e| e == "efi"))
+        let mut outputs = files(&directory).into_iter();
+        let output = outputs
+            .find(|path| path.to_string_lossy().ends_with(suffix))
             .unwrap();
-        let file = OpenOptions::new().write(true).open(image).unwrap();
+        let file = OpenOptions::new().write(true).open(output).unwrap();
         file.write_all_at(&[1], 1000).unwrap();
     }
 

@@ -95,10 +95,17 @@ fn again(lab: &Lab) {
     );
     assert_eq!(unchanged, times, "not a byte is written");
     assert!(!first.contains("Nothing has changed"), "{first}");
-    lab.damage_output("again-and-again");
+    lab.damage_output("again-and-again", ".efi");
     let (third, rebuilt) = lab.build_in_place("", "again-and-again", "store");
     assert!(third.contains("composed before"), "{third}");
     assert_ne!(rebuilt, times);
+    // The store has the same file.
+    lab.damage_output("again-and-again", ".usr.erofs");
+    let (mended, _) = lab.build_in_place("", "again-and-again", "store");
+    assert!(
+        mended.contains("has been dropped from the store and made anew"),
+        "{mended}"
+    );
     let (fourth, _) = lab.build_in_place("kernel.cmdline = [\"quiet\"]\n", "again-and-again", "store");
     assert!(fourth.contains("composed before"), "{fourth}");
     let changed = lab.outputs("again-and-again");

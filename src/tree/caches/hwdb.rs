@@ -4,10 +4,15 @@
 //! be state, and hide what an update of the image brings. systemd-hwdb-update.service then finds nothing to do, unless
 //! `/etc/udev/hwdb.d` holds files: those a machine may change, and compiles for itself.
 
+use std::io::{Read as _, Write as _};
+
+use sha2::{Digest as _, Sha256};
+
 use super::{CacheError, Report, drop_ins, program, put, read_all};
 use crate::formats::hwdb::{self, Source};
+use crate::store::{Digest, Store};
 use crate::tree::path::TreePath;
-use crate::tree::{Node, Tree};
+use crate::tree::{FileData, Node, Tree};
 
 pub const COMMAND: &str = "systemd-hwdb update";
 const DIRECTORIES: [&str; 2] = ["/etc/udev/hwdb.d", "/usr/lib/udev/hwdb.d"];
@@ -16,11 +21,12 @@ const PLACE: &str = "/usr/lib/udev/hwdb.bin";
 const LIBRARY: &[u8] = b"libsystemd-shared-";
 
 /// Compiles the database, with the version of the tree's own systemd in its header (0 where the tree does not tell):
-/// the bytes are those that its `systemd-hwdb` would write.
+/// the bytes are those that its `systemd-hwdb` would write. Where `store` has them from an earlier build of the same files,
+/// they are taken from there.
 ///
 /// # Errors
 /// Where a file cannot be read, or is too large.
-pub fn run(tree: &mut Tree, time: i64) -> Result<Option<Report>, CacheError> {
+pub fn run(tree: &mut Tree, time: i64, store: Option<&Store>) -> Result<Option<Report>, CacheError> {
     if program(tree, "systemd-hwdb").is_none() {
         return Ok(None);
     }
@@ -28,7 +34,35 @@ pub fn run(tree: &mut Tree, time: i64) -> Result<Option<Report>, CacheError> {
     if files.is_empty() {
         return Ok(None);
     }
-    let texts = read_all(&files, "a file of the hardware database")?;
+    let version = version(tree);
+    let key = key(&files, version);
+    let made = match store.and_then(|store| kept(store, key)) {
+        Some(made) => made,
+        None => {
+            let made = compile(&files, version)?;
+            if let Some(store) = store {
+                // That it is not kept costs time, nothing else.
+                let _ = keep(store, key, &made);
+            }
+            made
+        }
+    };
+    let (bytes, remarks) = made;
+    let place = TreePath::literal(PLACE);
+    put(tree, &place, 0o444, time, bytes, "udev's hardware database")?;
+    Ok(Some(Report {
+        command: COMMAND,
+        written: vec![place],
+        remarks,
+        not_done: None,
+    }))
+}
+
+/// The database, and what there is to remark on its sources.
+type Made = (Vec<u8>, Vec<String>);
+
+fn compile(files: &[(TreePath, &FileData)], version: u64) -> Result<Made, CacheError> {
+    let texts = read_all(files, "a file of the hardware database")?;
     let sources: Vec<_> = files
         .iter()
         .zip(&texts)
@@ -37,25 +71,39 @@ pub fn run(tree: &mut Tree, time: i64) -> Result<Option<Report>, CacheError> {
             text,
         })
         .collect();
-    let compiled = hwdb::compile(&sources, version(tree))?;
-    let place = TreePath::literal(PLACE);
-    put(
-        tree,
-        &place,
-        0o444,
-        time,
-        compiled.bytes,
-        "udev's hardware database",
-    )?;
+    let compiled = hwdb::compile(&sources, version)?;
     let remarks = compiled.remarks.iter();
-    Ok(Some(Report {
-        command: COMMAND,
-        written: vec![place],
-        remarks: remarks
-            .map(|remark| format!("{}:{}: {}", remark.file, remark.line, remark.what))
-            .collect(),
-        not_done: None,
-    }))
+    let remarks = remarks.map(|remark| format!("{}:{}: {}", remark.file, remark.line, remark.what));
+    Ok((compiled.bytes, remarks.collect()))
+}
+
+/// Names the database of these files: changes with every change of how it is made.
+fn key(files: &[(TreePath, &FileData)], version: u64) -> Digest {
+    let mut hasher = Sha256::new_with_prefix(b"hullwright hwdb 1\0");
+    hasher.update(version.to_le_bytes());
+    for (path, file) in files {
+        hasher.update((path.as_bytes().len() as u64).to_le_bytes());
+        hasher.update(path.as_bytes());
+        hasher.update(file.blob.sha256().0);
+    }
+    Digest::finish(hasher)
+}
+
+fn kept(store: &Store, key: Digest) -> Option<Made> {
+    let (digest, remarks): (Digest, Vec<String>) = serde_json::from_slice(&store.record(key).ok()??).ok()?;
+    let object = store.object(digest).ok()??.check().ok()??;
+    let mut bytes = Vec::new();
+    object.file().read_to_end(&mut bytes).ok()?;
+    Some((bytes, remarks))
+}
+
+fn keep(store: &Store, key: Digest, (bytes, remarks): &Made) -> Option<()> {
+    let digest = Digest::of(bytes);
+    let mut writer = store.new_object().ok()?;
+    writer.write_all(bytes).ok()?;
+    writer.keep(digest).ok()?;
+    let record = serde_json::to_vec(&(digest, remarks)).ok()?;
+    store.keep_record(key, &record).ok()
 }
 
 /// The major version of the tree's systemd.
@@ -99,7 +147,7 @@ mod tests {
                 ("/usr/lib/udev/hwdb.d/20-a.hwdb", b"usb:*\n A=1\n B\n"),
                 (library, b"ELF"),
             ]);
-            let report = run(&mut tree, 9).unwrap().unwrap();
+            let report = run(&mut tree, 9, None).unwrap().unwrap();
             assert_eq!(report.written, [TreePath::literal(PLACE)]);
             assert_eq!(
                 report.remarks,
@@ -118,12 +166,58 @@ mod tests {
     }
 
     #[test]
+    fn what_a_store_has_is_that_of_the_same_files_and_whole() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(place.path()).unwrap();
+        let text: &[u8] = b"usb:*\n A=1\n B\n";
+        let made = |name: &str, text: &[u8], library: &str, store: Option<&Store>| {
+            let mut tree = tree(&[("/usr/bin/systemd-hwdb", b"ELF"), (name, text), (library, b"ELF")]);
+            let report = run(&mut tree, 9, store).unwrap().unwrap();
+            let file = tree.file(&TreePath::literal(PLACE)).unwrap();
+            (report, file.blob.read_all().unwrap())
+        };
+        let library = "/usr/lib/systemd/libsystemd-shared-257.so";
+        let name = "/usr/lib/udev/hwdb.d/20-a.hwdb";
+        let objects = || walk(&place.path().join("objects"));
+        for (number, (name, text, library)) in [
+            (name, text, library),
+            ("/usr/lib/udev/hwdb.d/30-b.hwdb", text, library),
+            (name, b"usb:*\n A=2\n", library),
+            (name, text, "/usr/lib/systemd/libsystemd-shared-258.so"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let plain = made(name, text, library, None);
+            for _ in 0..2 {
+                assert_eq!(made(name, text, library, Some(&store)), plain);
+            }
+            assert_eq!(objects().len(), number + 1, "{name} {library}");
+        }
+        for object in objects() {
+            std::fs::remove_file(&object).unwrap();
+            std::fs::write(&object, b"rot").unwrap();
+        }
+        assert_eq!(
+            made(name, text, library, Some(&store)),
+            made(name, text, library, None)
+        );
+        assert_eq!(store.take_damage().len(), 1);
+    }
+
+    fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+        let fans = std::fs::read_dir(directory).unwrap();
+        let files = fans.flat_map(|fan| std::fs::read_dir(fan.unwrap().path()).unwrap());
+        files.map(|file| file.unwrap().path()).collect()
+    }
+
+    #[test]
     fn without_the_program_or_files_nothing_is_made() {
         for files in [
             [("/usr/lib/udev/hwdb.d/20-a.hwdb", b"usb:*\n A=1\n" as &[u8])],
             [("/usr/bin/systemd-hwdb", b"ELF")],
         ] {
-            assert_eq!(run(&mut tree(&files), 9).unwrap(), None);
+            assert_eq!(run(&mut tree(&files), 9, None).unwrap(), None);
         }
     }
 }

@@ -97,7 +97,7 @@ fn the_indexes_say_what_depmods_say() {
     let dir = tempfile::tempdir().unwrap();
     kernel(dir.path());
     let mut tree = Tree::from_dir(dir.path()).unwrap();
-    run(&mut tree, KVER, 5).unwrap();
+    run(&mut tree, KVER, 5, None).unwrap();
     let output = Command::new("depmod")
         .arg("-b")
         .arg(dir.path())
@@ -148,7 +148,7 @@ fn modprobe_reads_the_indexes() {
     let dir = tempfile::tempdir().unwrap();
     kernel(dir.path());
     let mut tree = Tree::from_dir(dir.path()).unwrap();
-    run(&mut tree, KVER, 5).unwrap();
+    run(&mut tree, KVER, 5, None).unwrap();
     for name in [
         "dep.bin",
         "alias.bin",
@@ -225,7 +225,9 @@ fn what_cannot_be_indexed_is_an_error() {
         sample
             .insert(&TreePath::new(format!("/{DIR}/{path}")).unwrap(), node)
             .unwrap();
-        run(&mut sample, KVER, 0).err().map(|error| error.to_string())
+        run(&mut sample, KVER, 0, None)
+            .err()
+            .map(|error| error.to_string())
     };
     let broken = add("extra/broken.ko", b"nonsense".to_vec()).unwrap();
     assert!(
