@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hullwright::compose::detached;
 use hullwright::firmware::{Enrolment, OWNER, SECURE_BOOT_DIRECTORY, enroll, read_directory};
 use hullwright::vm::{
     Acceleration, Accelerator, DiskBus, DiskFormat, End, Machine, Network, Ovmf, Running, VmError,
@@ -179,6 +180,7 @@ pub fn run(args: BootArgs) -> miette::Result<ExitCode> {
 }
 
 fn boot(args: &BootArgs, stop: &Arc<AtomicBool>) -> miette::Result<ExitCode> {
+    detached::refuse_waiting(&args.image)?;
     let attached =
         !args.until_healthy && !args.ssh && io::stdin().is_terminal() && io::stdout().is_terminal();
     let mut machine = machine(args, attached)?.stopped_by(Arc::clone(stop));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use hullwright::compose::detached;
 use hullwright::verify::{CHECKS, Options, Subject, verify};
 use hullwright::{firmware, signing};
 use serde_json::{Value, json};
@@ -47,6 +48,7 @@ pub fn run(args: &VerifyArgs) -> miette::Result<ExitCode> {
         print(&list(args.json));
         return Ok(ExitCode::SUCCESS);
     };
+    detached::refuse_waiting(path)?;
     let mut options = Options::default();
     for path in &args.certificates {
         options.certificates.extend(signing::certificates(path)?);

@@ -5,6 +5,7 @@
 //! with the exact bytes for each signature that is awaited.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -143,6 +144,19 @@ pub fn waits(directory: &Path) -> bool {
     directory.join(DIRECTORY).join(STATE).is_file()
 }
 
+/// Refuses an output that waits for signatures, for whoever wants its disk.
+///
+/// # Errors
+/// [`ComposeError::WaitsForSignatures`].
+pub fn refuse_waiting(directory: &Path) -> Result<(), ComposeError> {
+    match waits(directory) {
+        true => Err(ComposeError::WaitsForSignatures {
+            path: directory.to_owned(),
+        }),
+        false => Ok(()),
+    }
+}
+
 /// What the output in `directory` asks for.
 ///
 /// # Errors
@@ -253,8 +267,16 @@ pub fn attach(
     let directory = directory
         .canonicalize()
         .map_err(|source| output(directory, source))?;
+    // Where it is now, under the name that it has now: it may have been moved since it was built.
     let out = directory.parent().unwrap_or(&directory);
-    let workspace = Workspace::new(out, &plan.image.stem(), unfinished)?;
+    let name = directory.file_name().and_then(OsStr::to_str);
+    let name = name.ok_or_else(|| {
+        output(
+            &directory,
+            io::Error::other("its name is not in UTF-8: rename it"),
+        )
+    })?;
+    let workspace = Workspace::new(out, name, unfinished)?;
     workspace.link_from(&directory, "repo")?;
     for suffix in ["erofs", "verity"] {
         workspace.link_from(&directory, &format!("{}.usr.{suffix}", plan.image.stem()))?;

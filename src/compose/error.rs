@@ -230,6 +230,13 @@ pub enum ComposeError {
         "`hullwright build` leaves what waits where the definition names certificates or public keys without their private keys"
     ))]
     WaitsForNothing { path: PathBuf },
+    #[error("`{}` is not finished: it waits for signatures that are made elsewhere, and has no disk yet", path.display())]
+    #[diagnostic(help(
+        "`hullwright sign request {0} DIR` hands out what is to be signed; `hullwright sign attach {0} DIR` takes the signatures \
+         in and goes on",
+        path.display()
+    ))]
+    WaitsForSignatures { path: PathBuf },
     #[error("`{}` is not empty", path.display())]
     #[diagnostic(help("name a new directory for the request"))]
     RequestPlace { path: PathBuf },

@@ -89,17 +89,17 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// A workspace in `out` for the output `stem`. Those that killed builds left are removed.
-    pub fn new(out: &Path, stem: &str, unfinished: &Unfinished) -> Result<Self, ComposeError> {
+    /// A workspace in `out` for the output directory `name`. Those that killed builds left are removed.
+    pub fn new(out: &Path, name: &str, unfinished: &Unfinished) -> Result<Self, ComposeError> {
         let failed = |source| output(out, source);
         fs::create_dir_all(out).map_err(failed)?;
-        let target = out.join(stem);
+        let target = out.join(name);
         let own = target.join("manifest.json").is_file() || super::detached::waits(&target);
         let foreign = fs::symlink_metadata(&target).is_ok() && !own;
         if foreign {
             return Err(ComposeError::Foreign { path: target });
         }
-        let (directory, lock) = hold(out, &format!(".{stem}."), unfinished).map_err(failed)?;
+        let (directory, lock) = hold(out, &format!(".{name}."), unfinished).map_err(failed)?;
         Ok(Self {
             directory,
             target,

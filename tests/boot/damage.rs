@@ -10,10 +10,10 @@ use crate::support::image::{hullwright, output_file, said};
 use crate::support::tool;
 
 /// erofs keeps its superblock at this offset, with its magic number first.
-const SUPERBLOCK: u64 = 1024;
+pub const SUPERBLOCK: u64 = 1024;
 
 /// Boots `disk`; the kind of failure, what it was known by, and the console.
-fn failure(disk: &Path) -> (FailureKind, String, String) {
+pub fn failure(disk: &Path) -> (FailureKind, String, String) {
     let mut vm = Machine::new(disk).start().unwrap();
     match vm.wait_healthy(PATIENCE) {
         Err(VmError::NotHealthy { failure, .. }) => (failure.kind, failure.detail, vm.console()),
@@ -22,7 +22,7 @@ fn failure(disk: &Path) -> (FailureKind, String, String) {
 }
 
 /// Physical (offset, length) of every extent of `path` in the image's `/usr`, as erofs-utils see it.
-fn extents(lab: &Lab, dump: &Path, path: &str) -> Vec<(u64, u64)> {
+pub fn extents(lab: &Lab, dump: &Path, path: &str) -> Vec<(u64, u64)> {
     let output = Command::new(dump)
         .arg(format!("--path={path}"))
         .arg("-e")

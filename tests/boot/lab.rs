@@ -32,11 +32,16 @@ pub struct Lab {
 impl Lab {
     /// Waits for its turn. `None`, said as a skip, where no machine can run or no image can be built.
     pub fn enter() -> Option<Self> {
+        Self::enter_with(sample_image)
+    }
+
+    /// The same with another image, which `build` makes if it can: its output directory.
+    pub fn enter_with(build: impl FnOnce() -> Option<PathBuf>) -> Option<Self> {
         if let (Err(error), _) | (_, Err(error)) = (Qemu::find().map(drop), Ovmf::find(false).map(drop)) {
             skip(&error.to_string());
             return None;
         }
-        let built = sample_image()?;
+        let built = build()?;
         let tests = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let turn = File::create(tests.join("boot.lock")).unwrap();
         turn.lock().unwrap();
@@ -66,6 +71,11 @@ impl Lab {
 
     /// A copy of the disk with one bit of the byte at `offset` of the file system `/usr` turned.
     pub fn damaged_disk(&self, offset: u64) -> PathBuf {
+        self.damaged_disk_at(&[offset])
+    }
+
+    /// The same with one bit at each of `offsets` turned.
+    pub fn damaged_disk_at(&self, offsets: &[u64]) -> PathBuf {
         let disk = self.place.path().join("damaged.raw");
         let copied = Command::new("cp")
             .arg("--sparse=always")
@@ -74,11 +84,13 @@ impl Lab {
             .status();
         assert!(copied.unwrap().success());
         let usr = self.partition(2);
-        let place = usr["offset"].as_u64().unwrap() + offset;
         let file = File::options().read(true).write(true).open(&disk).unwrap();
-        let mut byte = [0];
-        file.read_exact_at(&mut byte, place).unwrap();
-        file.write_all_at(&[byte[0] ^ 0x10], place).unwrap();
+        for offset in offsets {
+            let place = usr["offset"].as_u64().unwrap() + offset;
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, place).unwrap();
+            file.write_all_at(&[byte[0] ^ 0x10], place).unwrap();
+        }
         disk
     }
 

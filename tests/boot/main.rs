@@ -9,6 +9,8 @@ mod support;
 mod built_root;
 mod buses;
 mod damage;
+mod detached;
+mod fec;
 mod first_boot;
 mod lab;
 mod measured;

@@ -3,15 +3,13 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use serde_json::Value;
 
 use crate::run::{answer, program};
 use crate::signed::{build, definition, hullwright};
+use crate::support::detached::{ELSEWHERE, keys, sign};
 use crate::support::tool;
 
-const DIRECT: &str = r#"
+pub const DIRECT: &str = r#"
 [secure-boot]
 db = { key = "keys/db.key", cert = "keys/db.pem" }
 pk = "keys/PK.pem"
@@ -33,59 +31,7 @@ cmdline = ["console=ttyS1"]
 place = "beside"
 "#;
 
-const ELSEWHERE: &str = r#"
-[secure-boot]
-db = { cert = "keys/db.pem" }
-pk = "keys/PK.pem"
-kek = "keys/KEK.pem"
-[verity]
-signature = "kernel"
-cert = "keys/verity.pem"
-[measured-boot]
-public = "keys/pcr.pem"
-[commit]
-public = "keys/commit.pem"
-[release]
-cert = "keys/db.pem"
-[[uki.addons]]
-name = "console"
-cmdline = ["console=ttyS1"]
-place = "beside"
-"#;
-
-/// Private keys by the fingerprint that requests name them by: SHA-256 of the public key.
-fn keys(directory: &Path) -> Vec<(String, PathBuf)> {
-    let mut found = Vec::new();
-    for name in ["db", "verity", "pcr", "commit"] {
-        let key = directory.join(format!("keys/{name}.key"));
-        let der = directory.join("spki.der");
-        let mut openssl = program("openssl", ["pkey", "-pubout", "-outform", "DER", "-in"]).unwrap();
-        answer(openssl.arg(&key).arg("-out").arg(&der));
-        let sum = answer(program("sha256sum", ["--"]).unwrap().arg(&der));
-        found.push((sum[..64].to_owned(), key));
-    }
-    found
-}
-
-/// Signs all of the request in `place` by the commands that it gives.
-fn sign(place: &Path, keys: &[(String, PathBuf)]) -> Vec<String> {
-    let request: Value = serde_json::from_slice(&fs::read(place.join("request.json")).unwrap()).unwrap();
-    let entries = request["signatures"].as_array().unwrap();
-    let mut signed = Vec::new();
-    for entry in entries {
-        let (_, key) = keys.iter().find(|(print, _)| *print == entry["key"]).unwrap();
-        let command = entry["openssl"]
-            .as_str()
-            .unwrap()
-            .replace("KEY", key.to_str().unwrap());
-        let words: Vec<&str> = command.split(' ').collect();
-        answer(Command::new(words[0]).args(&words[1..]).current_dir(place));
-        signed.push(entry["of"].as_str().unwrap().to_owned());
-    }
-    signed
-}
-
-fn files(directory: &Path) -> Vec<PathBuf> {
+pub fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![directory.to_owned()];
     while let Some(place) = open.pop() {
@@ -102,7 +48,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// That two files hold the same; of disks, holes are not read.
-fn same(a: &Path, b: &Path) -> bool {
+pub fn same(a: &Path, b: &Path) -> bool {
     if a.extension().is_some_and(|extension| extension == "raw") {
         let mut compare = program("qemu-img", ["compare", "-f", "raw", "-F", "raw"]).unwrap();
         return compare.arg(a).arg(b).status().unwrap().success();
@@ -110,6 +56,13 @@ fn same(a: &Path, b: &Path) -> bool {
     let sizes = [a, b].map(|path| fs::metadata(path).unwrap().size());
     let mut compare = program("cmp", ["--silent", "--"]).unwrap();
     sizes[0] == sizes[1] && compare.arg(a).arg(b).status().unwrap().success()
+}
+
+/// What was said, without the frame and the line breaks that it is shown in.
+fn words(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
+    let words = text.split_whitespace().filter(|word| *word != "│");
+    words.collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -141,6 +94,27 @@ fn signatures_made_elsewhere_give_the_same_bytes() {
             .all(|path| !path.to_string_lossy().ends_with(".raw"))
     );
 
+    // Who wants its disk is told what it waits for.
+    for wants in ["verify", "boot"] {
+        let output = hullwright().arg(wants).arg(&out).output().unwrap();
+        let text = words(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{wants}: {text}");
+        for says in [
+            "waits for signatures",
+            "hullwright sign request",
+            "hullwright sign attach",
+        ] {
+            assert!(text.contains(says), "{wants}: {text}");
+        }
+    }
+
+    // It goes on where it lies now.
+    let stem = out.file_name().unwrap().to_str().unwrap().to_owned();
+    let moved = at("elsewhere").join("renamed");
+    fs::create_dir(at("elsewhere")).unwrap();
+    fs::rename(&out, &moved).unwrap();
+    let out = moved;
+
     let keys = keys(directory.path());
     let mut rounds = Vec::new();
     let mut request = at("request-1");
@@ -155,11 +129,7 @@ fn signatures_made_elsewhere_give_the_same_bytes() {
     let refused = |request: &Path| {
         let output = attach(request).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        text.split_whitespace()
-            .filter(|word| *word != "│")
-            .collect::<Vec<_>>()
-            .join(" ")
+        words(&output.stderr)
     };
     let before = files(&out);
     let text = refused(&request);
@@ -196,7 +166,8 @@ fn signatures_made_elsewhere_give_the_same_bytes() {
         rounds.push(sign(&next, &keys));
         request = next;
     }
-    let stem = out.file_name().unwrap().to_str().unwrap();
+    let entries = |place: &str| fs::read_dir(at(place)).unwrap().count();
+    assert_eq!((entries("elsewhere"), entries("out")), (1, 0));
     let (uki, addon) = (format!("{stem}.efi"), format!("{stem}.console.addon.efi"));
     let expected = [
         vec!["EFI/BOOT/BOOTX64.EFI", "usr-root-hash", addon.as_str()],
@@ -212,7 +183,7 @@ fn signatures_made_elsewhere_give_the_same_bytes() {
 
     let path = definition(directory.path(), &format!("{disk}{DIRECT}"));
     answer(&mut build(&path, &at("direct")).unwrap());
-    let direct = at("direct").join(stem);
+    let direct = at("direct").join(&stem);
     let report = Path::new("build-report.json");
     assert_eq!(files(&out), files(&direct));
     for file in files(&direct).iter().filter(|path| *path != report) {

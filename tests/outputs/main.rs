@@ -18,4 +18,5 @@ mod sealed;
 mod signed;
 #[path = "../support/mod.rs"]
 mod support;
+mod token;
 mod tree;

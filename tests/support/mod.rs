@@ -7,6 +7,9 @@ mod testing;
 pub use testing::*;
 
 #[allow(dead_code)]
+pub mod detached;
+
+#[allow(dead_code)]
 pub mod image;
 
 #[allow(dead_code)]

@@ -1,0 +1,69 @@
+//! Keys that are elsewhere, in the hands of plain openssl.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::image::said;
+
+/// What a definition says of keys that are elsewhere: those of a development set, in `keys` beside it.
+pub const ELSEWHERE: &str = r#"
+[secure-boot]
+db = { cert = "keys/db.pem" }
+pk = "keys/PK.pem"
+kek = "keys/KEK.pem"
+[verity]
+signature = "kernel"
+cert = "keys/verity.pem"
+[measured-boot]
+public = "keys/pcr.pem"
+[commit]
+public = "keys/commit.pem"
+[release]
+cert = "keys/db.pem"
+[[uki.addons]]
+name = "console"
+cmdline = ["console=ttyS1"]
+place = "beside"
+"#;
+
+/// Private keys by the fingerprint that requests name them by: SHA-256 of the public key.
+pub fn keys(directory: &Path) -> Vec<(String, PathBuf)> {
+    let mut found = Vec::new();
+    for name in ["db", "verity", "pcr", "commit"] {
+        let key = directory.join(format!("keys/{name}.key"));
+        let der = directory.join("spki.der");
+        let mut openssl = Command::new("openssl");
+        openssl.args(["pkey", "-pubout", "-outform", "DER", "-in"]);
+        answer(openssl.arg(&key).arg("-out").arg(&der));
+        let sum = answer(Command::new("sha256sum").arg("--").arg(&der));
+        found.push((sum[..64].to_owned(), key));
+    }
+    found
+}
+
+/// Signs all of the request in `place` by the commands that it gives.
+pub fn sign(place: &Path, keys: &[(String, PathBuf)]) -> Vec<String> {
+    let request: Value = serde_json::from_slice(&fs::read(place.join("request.json")).unwrap()).unwrap();
+    let entries = request["signatures"].as_array().unwrap();
+    let mut signed = Vec::new();
+    for entry in entries {
+        let (_, key) = keys.iter().find(|(print, _)| *print == entry["key"]).unwrap();
+        let command = entry["openssl"]
+            .as_str()
+            .unwrap()
+            .replace("KEY", key.to_str().unwrap());
+        let words: Vec<&str> = command.split(' ').collect();
+        answer(Command::new(words[0]).args(&words[1..]).current_dir(place));
+        signed.push(entry["of"].as_str().unwrap().to_owned());
+    }
+    signed
+}
+
+fn answer(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", said(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
