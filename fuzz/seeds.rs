@@ -463,6 +463,8 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
             b"u! a 5:users \"A b\" / -\ng b -\nm a b\nr - 1-5\n".to_vec(),
             b"root:x:0:0:root:/root:/bin/sh\n".to_vec(),
         ],
+        "value_pack" => super::targets::kept::packs(),
+        "static_delta" => super::targets::kept::deltas(),
         other => panic!("no seeds for {other}"),
     }
 }

@@ -5,6 +5,8 @@
 
 #[path = "disks.rs"]
 pub mod disks;
+#[path = "kept.rs"]
+pub mod kept;
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -68,6 +70,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("package_lists", package_lists),
     ("account_files", account_files),
     ("mime_types", mime_types),
+    ("value_pack", kept::value_pack),
+    ("static_delta", kept::static_delta),
 ];
 
 /// More bytes than this are not taken out of a decompressor or a volume.

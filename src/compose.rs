@@ -5,6 +5,7 @@ mod boot;
 mod built_root;
 mod cache;
 mod composed;
+mod deltas;
 pub mod detached;
 mod error;
 mod firmware_keys;
@@ -66,6 +67,8 @@ pub struct Request {
     pub out: PathBuf,
     /// Composes anew what an earlier build has composed, and outputs that are there already.
     pub fresh: bool,
+    /// Output directories or repositories of earlier versions: from each comes a static delta.
+    pub delta_from: Vec<PathBuf>,
     pub store: PathBuf,
     /// How locked packages are fetched that lie on servers.
     pub fetch: fetch::Options,
@@ -112,6 +115,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     let answers = Arc::default();
     let keys = Keys::open(plan, &answers, progress)?;
     let firmware_keys = firmware_keys::collect(plan, progress)?;
+    let earlier = deltas::open(plan, request)?;
     let workspace = Workspace::new(&request.out, &plan.image.stem(), &request.unfinished)?;
 
     let secret = built_root::secret(plan, &workspace, progress)?;
@@ -127,6 +131,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     let secret = secret.as_ref().map(|secret| secret.as_slice());
     let sealed = seal::seal(plan, &made, &keys, &firmware_keys, secret, &workspace, progress);
     finish(plan, &made, sealed, &answers, workspace, |workspace, built| {
+        deltas::write(&earlier, built.commit.as_ref(), workspace, progress)?;
         let stamp = inputs.filter(|_| built.commit.is_some());
         let stamp = stamp.map(|inputs| Stamp::new(&inputs, built.clone(), workspace.directory()));
         let stamp = stamp

@@ -171,6 +171,8 @@ targets!(
     package_lists,
     account_files,
     mime_types,
+    value_pack,
+    static_delta,
 );
 
 #[test]

@@ -46,6 +46,11 @@ pub struct BuildArgs {
     #[arg(long)]
     fresh: bool,
 
+    /// An earlier version, by its output directory or repository: machines that have it get this one by a static delta
+    /// in the repository (may be repeated)
+    #[arg(long, value_name = "DIR")]
+    delta_from: Vec<PathBuf>,
+
     /// Fetch nothing: every locked package has to be in the store or where the lock file is
     #[arg(long)]
     offline: bool,
@@ -87,6 +92,7 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
         keys: args.keys.clone(),
         out: args.out.clone(),
         fresh: args.fresh,
+        delta_from: args.delta_from.clone(),
         store: match &args.store {
             Some(store) => store.clone(),
             None => Store::default_root()?,

@@ -40,6 +40,7 @@ pub fn run(
     definition.warnings.iter().for_each(super::report::warning);
     let request = Request {
         fresh: false,
+        delta_from: Vec::new(),
         rpms: args.rpms.clone(),
         keys: keys.to_vec(),
         out: PathBuf::new(),

@@ -2,6 +2,7 @@
 
 pub mod boot;
 mod build;
+mod delta;
 mod fetch;
 mod keys;
 mod lock;
@@ -38,6 +39,7 @@ pub struct Cli {
 enum Command {
     Build(build::BuildArgs),
     Boot(boot::BootArgs),
+    Delta(delta::DeltaArgs),
     Keys(keys::KeysArgs),
     Lock(lock::LockArgs),
     Pcr(pcr::PcrArgs),
@@ -60,6 +62,7 @@ impl Cli {
         match self.command {
             Command::Build(args) => build::run(&args),
             Command::Boot(args) => boot::run(args),
+            Command::Delta(args) => delta::run(&args),
             Command::Keys(args) => keys::run(&args),
             Command::Lock(args) => lock::run(&args),
             Command::Pcr(args) => pcr::run(&args),

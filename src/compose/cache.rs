@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::boot::Boot;
 use super::composed::{Composed, Facts};
 use super::workspace::Workspace;
-use super::{Built, Request, outputs};
+use super::{Built, Request, deltas, outputs};
 use crate::definition::Plan;
 use crate::firmware::SECURE_BOOT_DIRECTORY;
 use crate::ostree::{self, TreeRecord};
@@ -140,6 +140,9 @@ impl Inputs {
         hasher.update(whole.to_string());
         for source in plan.sealed_with() {
             add_source(&mut hasher, &source).ok()?;
+        }
+        for earlier in deltas::open(plan, request).ok()? {
+            hasher.update(earlier.commit.0);
         }
         Some(Self {
             composed,

@@ -4,6 +4,7 @@
 pub mod asn1;
 pub mod at;
 pub mod authenticode;
+pub mod bsdiff;
 pub mod bzimage;
 pub mod catalog;
 pub mod cms;

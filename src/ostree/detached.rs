@@ -43,16 +43,10 @@ pub fn write_signatures(repo: &Path, commit: &Digest, signatures: &[Vec<u8>]) ->
 /// # Errors
 /// Where it cannot be read, or is malformed.
 pub fn read_signatures(repo: &Path, commit: &Digest) -> Result<Vec<Vec<u8>>, Error> {
-    use std::io::Read as _;
     let path = repo.join(relative(commit));
-    let file = match super::layout::open_regular(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        opened => opened.map_err(Error::io("open", &path))?,
+    let Some(bytes) = read_raw(repo, commit)? else {
+        return Ok(Vec::new());
     };
-    let mut bytes = Vec::new();
-    file.take(LARGEST)
-        .read_to_end(&mut bytes)
-        .map_err(Error::io("read", &path))?;
     let damaged = || Error::io("read", &path)(std::io::Error::other("its metadata is malformed"));
     let entry = Type::DictEntry(Box::new((
         Type::Text(crate::formats::gvariant::Text::String),
@@ -78,6 +72,21 @@ pub fn read_signatures(repo: &Path, commit: &Digest) -> Result<Vec<Vec<u8>>, Err
         }
     }
     Ok(Vec::new())
+}
+
+/// The detached metadata of `commit` as they are; `None` where there are none.
+pub(super) fn read_raw(repo: &Path, commit: &Digest) -> Result<Option<Vec<u8>>, Error> {
+    use std::io::Read as _;
+    let path = repo.join(relative(commit));
+    let file = match super::layout::open_regular(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(Error::io("open", &path))?,
+    };
+    let mut bytes = Vec::new();
+    file.take(LARGEST)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io("read", &path))?;
+    Ok(Some(bytes))
 }
 
 fn relative(commit: &Digest) -> PathBuf {

@@ -66,6 +66,14 @@ pub enum Error {
     #[diagnostic(help("name an empty directory, one that does not exist, or a repository"))]
     NotARepository { path: PathBuf },
 
+    #[error("there is no ostree repository at `{}`, and none in a directory `repo` there", path.display())]
+    #[diagnostic(help("name the output directory of a build, or a repository"))]
+    NoRepository { path: PathBuf },
+
+    #[error("repository `{}` has {found}: which commit is meant?", path.display())]
+    #[diagnostic(help("name a ref that it has, or a repository with only one"))]
+    WhichRef { path: PathBuf, found: String },
+
     #[error("the configuration of repository `{}` {what}", path.display())]
     Config { path: PathBuf, what: String },
 
@@ -95,6 +103,10 @@ pub enum Error {
 
     #[error("object {name} is malformed")]
     Encoding { name: String, source: gvariant::Error },
+
+    #[error("both are commit {commit}: there is no way to go for a static delta")]
+    #[diagnostic(help("name the repository of the version that machines have now"))]
+    SameCommit { commit: Digest },
 
     #[error("commit {commit} holds more than {limit} paths")]
     TooManyEntries { commit: Digest, limit: u64 },

@@ -285,6 +285,16 @@ impl Layout {
             .map_err(|failed| Error::io("write", path)(failed.error))
     }
 
+    /// Makes the directory `relative` with all above it in the repository.
+    pub(super) fn make_dirs(&self, relative: &Path) -> Result<(), Error> {
+        let mut directory = self.path.clone();
+        for component in relative {
+            directory.push(component);
+            make_dir(&directory)?;
+        }
+        Ok(())
+    }
+
     /// Writes the file `relative`, in place of one that is there.
     pub(super) fn write_file(&self, relative: &Path, bytes: &[u8]) -> Result<(), Error> {
         let path = self.path.join(relative);

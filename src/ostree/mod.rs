@@ -10,8 +10,10 @@
 mod checksum;
 mod commit;
 mod content;
+mod delta;
 mod detached;
 mod error;
+mod find;
 mod kept;
 mod layout;
 mod object;
@@ -24,6 +26,10 @@ pub use checksum::ContentChecksum;
 pub use commit::{
     Commit, CommitOptions, CommitTree, Value, commit_object, publish_commit, write_commit, write_commit_from,
     write_tree,
+};
+pub use delta::{
+    CheckedDelta, Delta, DeltaName, DeltaOptions, apply_part, check_delta, list_deltas, parse_superblock,
+    write_delta,
 };
 pub use detached::{commit_bytes, read_signatures, write_signatures};
 pub use error::Error;

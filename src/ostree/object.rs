@@ -152,12 +152,13 @@ impl Ownership {
         ]
     }
 
-    /// Names end in a NUL byte there.
-    fn xattr_names(&self) -> Vec<Vec<u8>> {
+    /// The names as objects have them: each ends in a NUL byte.
+    pub(super) fn xattr_names(&self) -> Vec<Vec<u8>> {
         self.xattrs.keys().map(|name| [&**name, b"\0"].concat()).collect()
     }
 
-    fn xattrs_value<'a>(&'a self, names: &'a [Vec<u8>]) -> Value<'a> {
+    /// `a(ayay)`, with the names that [`Self::xattr_names`] gives.
+    pub(super) fn xattrs_value<'a>(&'a self, names: &'a [Vec<u8>]) -> Value<'a> {
         let pairs = names.iter().zip(self.xattrs.values());
         let pairs = pairs.map(|(name, value)| Value::Tuple(vec![Value::bytes(name), Value::bytes(value)]));
         Value::Array(TYPES.xattr.clone(), pairs.collect())
@@ -193,24 +194,7 @@ impl Ownership {
         let [Some(uid), Some(gid), Some(mode)] = numbers.map(|n| n.as_u32().map(u32::swap_bytes)) else {
             return Err(malformed(name, "its owner or mode is not a number"));
         };
-        let mut xattrs = Xattrs::new();
-        for pair in pairs.items().unwrap_or_default() {
-            let Some([Some(key), Some(value)]) = pair
-                .items()
-                .and_then(|p| <&[_; 2]>::try_from(p).ok())
-                .map(|p| p.each_ref().map(Value::as_bytes))
-            else {
-                return Err(malformed(name, "an extended attribute is not a name and a value"));
-            };
-            let key = key
-                .strip_suffix(b"\0")
-                .filter(|key| !key.is_empty() && !key.contains(&0));
-            let key = key.ok_or_else(|| malformed(name, "an extended attribute has no proper name"))?;
-            if xattrs.last_key_value().is_some_and(|(last, _)| **last >= *key) {
-                return Err(malformed(name, "its extended attributes are out of order"));
-            }
-            xattrs.insert(key.into(), value.into());
-        }
+        let xattrs = parse_xattrs(pairs, name)?;
         Ok(Self {
             uid,
             gid,
@@ -218,6 +202,29 @@ impl Ownership {
             xattrs,
         })
     }
+}
+
+/// Reads extended attributes, `a(ayay)`, of object `name`.
+pub(super) fn parse_xattrs(pairs: &Value<'_>, name: &str) -> Result<Xattrs, Error> {
+    let mut xattrs = Xattrs::new();
+    for pair in pairs.items().unwrap_or_default() {
+        let Some([Some(key), Some(value)]) = pair
+            .items()
+            .and_then(|p| <&[_; 2]>::try_from(p).ok())
+            .map(|p| p.each_ref().map(Value::as_bytes))
+        else {
+            return Err(malformed(name, "an extended attribute is not a name and a value"));
+        };
+        let key = key
+            .strip_suffix(b"\0")
+            .filter(|key| !key.is_empty() && !key.contains(&0));
+        let key = key.ok_or_else(|| malformed(name, "an extended attribute has no proper name"))?;
+        if xattrs.last_key_value().is_some_and(|(last, _)| **last >= *key) {
+            return Err(malformed(name, "its extended attributes are out of order"));
+        }
+        xattrs.insert(key.into(), value.into());
+    }
+    Ok(xattrs)
 }
 
 /// A directory: names with checksums, in byte order.
@@ -366,7 +373,8 @@ fn big_u32(number: u32) -> Value<'static> {
     Value::u32(number.swap_bytes())
 }
 
-fn decode<'a>(kind: &Type, bytes: &'a [u8], name: &str) -> Result<Value<'a>, Error> {
+/// Reads a value of object `name`.
+pub(super) fn decode<'a>(kind: &Type, bytes: &'a [u8], name: &str) -> Result<Value<'a>, Error> {
     gvariant::parse(kind, bytes).map_err(|source| Error::Encoding {
         name: name.to_owned(),
         source,

@@ -67,6 +67,11 @@ impl Repo {
         Layout::open(path).map(|layout| Self { layout })
     }
 
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.layout.path
+    }
+
     /// How it keeps contents. (The level of an archive is not recorded in it.)
     pub fn mode(&self) -> RepoMode {
         self.layout.mode
@@ -361,7 +366,7 @@ pub struct ContentReader {
 
 impl ContentReader {
     /// As [`Read::read`], with this room's error.
-    fn read_verified(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+    pub(super) fn read_verified(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
         if buffer.is_empty() {
             return Ok(0);
         }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::delta::{STATIC_DELTAS, dictionary, summary_entries};
 use super::object::{Kind, object_name};
 use super::{Error, Repo};
 use crate::formats::gvariant::{self, Fixed, Text, Type, Value};
@@ -40,7 +41,8 @@ pub fn write_summary(repo_dir: &Path) -> Result<(), Error> {
         })
     });
     let lines: Vec<Line> = lines.collect::<Result<_, Error>>()?;
-    let bytes = serialise(&lines, repo.layout.mode.name());
+    let deltas = summary_entries(repo_dir)?;
+    let bytes = serialise(&lines, &deltas, repo.layout.mode.name());
     let signature = repo_dir.join("summary.sig");
     match fs::remove_file(&signature) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -52,7 +54,7 @@ pub fn write_summary(repo_dir: &Path) -> Result<(), Error> {
 }
 
 /// `(a(s(taya{sv}))a{sv})`, the entries in libostree's order.
-fn serialise(lines: &[Line], mode: &str) -> Vec<u8> {
+fn serialise(lines: &[Line], deltas: &[(String, Digest)], mode: &str) -> Vec<u8> {
     let newest = lines.iter().map(|line| line.timestamp).max().unwrap_or(0);
     let refs = lines.iter().map(|line| {
         let version = line.version.as_deref();
@@ -72,13 +74,17 @@ fn serialise(lines: &[Line], mode: &str) -> Vec<u8> {
     let bytes = Type::Array(Box::new(Type::Fixed(Fixed::Byte)));
     let object = Type::Tuple(vec![Type::Fixed(Fixed::U64), bytes, Type::Array(Box::new(entry))]);
     let line = Type::Tuple(vec![Type::Text(Text::String), object]);
+    let mut metadata = vec![
+        ("ostree.summary.mode", Value::str(mode)),
+        ("ostree.summary.last-modified", Value::u64(newest.swap_bytes())),
+        ("ostree.summary.tombstone-commits", Value::bool(false)),
+    ];
+    if !deltas.is_empty() {
+        metadata.push((STATIC_DELTAS, dictionary(deltas)));
+    }
+    metadata.push(("ostree.summary.indexed-deltas", Value::bool(true)));
     gvariant::serialise(&Value::Tuple(vec![
         Value::Array(line, refs.collect()),
-        Value::vardict([
-            ("ostree.summary.mode", Value::str(mode)),
-            ("ostree.summary.last-modified", Value::u64(newest.swap_bytes())),
-            ("ostree.summary.tombstone-commits", Value::bool(false)),
-            ("ostree.summary.indexed-deltas", Value::bool(true)),
-        ]),
+        Value::vardict(metadata),
     ]))
 }

@@ -5,6 +5,7 @@
 
 mod addons;
 mod commit;
+mod deltas;
 mod disk;
 mod equal;
 mod error;

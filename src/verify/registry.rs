@@ -1,8 +1,8 @@
 //! The checks: one function each, with a name, what it proves, why that matters and what to do where it does not hold.
 
 use super::{
-    Notes, Subject, addons, commit, disk, equal, esp, kernel, luks, manifest, outdir, pcrs, policies, sbat,
-    sealed, signatures, signed, table,
+    Notes, Subject, addons, commit, deltas, disk, equal, esp, kernel, luks, manifest, outdir, pcrs, policies,
+    sbat, sealed, signatures, signed, table,
 };
 
 /// A check.
@@ -140,6 +140,13 @@ pub const CHECKS: &[Check] = &[
         why: "clients that pull the commit get something else, or nothing",
         way_out: BUILD_AGAIN,
         run: commit::commit,
+    },
+    Check {
+        name: "deltas",
+        proves: "every static delta is whole, leads to a commit of the repository, and makes objects of it that have their checksums",
+        why: "machines refuse the delta, and fetch every object by itself or do not update",
+        way_out: "write the delta again: `hullwright delta EARLIER OUTDIR`",
+        run: deltas::deltas,
     },
     Check {
         name: "commit-signature",

@@ -80,6 +80,7 @@ fn a_lone_disk_is_checked_as_far_as_it_goes_in_each_format() {
                 "manifest",
                 "signatures",
                 "commit",
+                "deltas",
                 "commit-signature",
                 "usr-is-commit",
                 "manifest-facts",
