@@ -1,6 +1,7 @@
 """Running programs and what that takes."""
 
 import os
+import shutil
 import statistics
 import subprocess
 import time
@@ -65,3 +66,17 @@ def median(runs: list[Run]) -> Run:
     names = {name: None for run in runs for name in run.steps}
     steps = {name: of(lambda run, name=name: run.steps.get(name, 0.0)) for name in names}
     return Run(of(lambda run: run.wall), of(lambda run: run.processor), of(lambda run: run.memory), "", steps)
+
+
+ROOM = 20 << 30  # bytes
+
+
+def put_aside(place: Path):
+    """Out of the way of the next run, without deleting: for minutes ext4 passes over the inodes of deleted files one by one when it
+    looks for free ones, and the next run would pay for that. Deletes what was put aside where room runs short."""
+    aside = place.parent / "aside"
+    aside.mkdir(exist_ok=True)
+    if place.exists():
+        place.rename(aside / str(len(os.listdir(aside))))
+    if shutil.disk_usage(aside).free < ROOM:
+        shutil.rmtree(aside)

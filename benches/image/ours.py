@@ -2,10 +2,9 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
-from measure import Run, at_once, measure
+from measure import Run, at_once, measure, put_aside
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFINITION = REPOSITORY / "image-defs/sample-container-host.toml"
@@ -32,7 +31,7 @@ class Ours:
 
     def clear(self):
         for place in (self.out, self.store):
-            shutil.rmtree(place, ignore_errors=True)
+            put_aside(place)
 
     def command(self, definition: Path, rpms: Path, out: Path | None = None) -> list:
         key = self.sample / "RPM-GPG-KEY-hullwright-sample"
@@ -66,5 +65,5 @@ class Ours:
         logs = [self.work / f"log-{number}" for number in range(len(images))]
         run = at_once(commands, logs)
         for number in range(len(images)):
-            shutil.rmtree(self.work / f"out-{number}")
+            put_aside(self.work / f"out-{number}")
         return run
