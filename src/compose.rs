@@ -192,6 +192,7 @@ fn compose(
 ) -> Result<Outcome, ComposeError> {
     let plan = &definition.plan;
     let store = Store::open(&request.store)?;
+    progress.watch(store.lookups());
     let ids = ids::read(plan)?;
     if ids.is_none() {
         progress.note(ids::NOT_FIXED);

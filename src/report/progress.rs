@@ -1,11 +1,13 @@
 //! Stages of a build: shown while they run, and kept for `build-report.json`.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+
+use crate::store::Lookups;
 
 /// A stage that has ended.
 #[derive(Debug, Clone, Serialize)]
@@ -31,11 +33,14 @@ pub struct Used {
     pub cpu_ms: u64,
     /// The most memory that it has held so far, in bytes.
     pub peak_memory: u64,
+    /// Entries that it looked for in the store and found, or did not find.
+    pub store_hits: u64,
+    pub store_misses: u64,
 }
 
 impl Used {
     /// So far; zeroes where the kernel does not say.
-    fn now() -> Self {
+    fn now(lookups: Option<&Lookups>) -> Self {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name: &str| -> u64 {
             let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -49,11 +54,14 @@ impl Used {
             let spent = times.map(|time| time.tv_sec() * 1000 + time.tv_usec() / 1000);
             u64::try_from(spent.iter().sum::<i64>()).unwrap_or(0)
         });
+        let (store_hits, store_misses) = lookups.map(Lookups::so_far).unwrap_or_default();
         Self {
             bytes_read: field(&io, "rchar:"),
             bytes_written: field(&io, "wchar:"),
             cpu_ms: spent.unwrap_or(0),
             peak_memory: field(&read("/proc/self/status"), "VmHWM:") << 10,
+            store_hits,
+            store_misses,
         }
     }
 
@@ -64,6 +72,8 @@ impl Used {
             bytes_written: self.bytes_written.saturating_sub(before.bytes_written),
             cpu_ms: self.cpu_ms.saturating_sub(before.cpu_ms),
             peak_memory: self.peak_memory,
+            store_hits: self.store_hits.saturating_sub(before.store_hits),
+            store_misses: self.store_misses.saturating_sub(before.store_misses),
         }
     }
 }
@@ -74,6 +84,7 @@ pub struct Progress {
     quiet: bool,
     began: Instant,
     stages: Mutex<Vec<Stage>>,
+    lookups: OnceLock<Arc<Lookups>>,
 }
 
 impl Progress {
@@ -84,7 +95,17 @@ impl Progress {
             quiet,
             began: Instant::now(),
             stages: Mutex::new(Vec::new()),
+            lookups: OnceLock::new(),
         }
+    }
+
+    /// Tells from now on what stages find in the store whose `lookups` these are; of one store only.
+    pub fn watch(&self, lookups: Arc<Lookups>) {
+        let _ = self.lookups.set(lookups);
+    }
+
+    fn used(&self) -> Used {
+        Used::now(self.lookups.get().map(Arc::as_ref))
     }
 
     /// Runs a stage; `result` says in a few words what came of it.
@@ -133,7 +154,7 @@ impl Progress {
         result: impl FnOnce(&T) -> String,
     ) -> Result<T, E> {
         let start = Instant::now();
-        let before = Used::now();
+        let before = self.used();
         let bar = (self.terminal && !self.quiet).then(|| {
             let style = ProgressStyle::with_template(template);
             let bar = bar.with_message(name.to_owned());
@@ -150,7 +171,7 @@ impl Progress {
             name: name.to_owned(),
             result: result(&outcome),
             begin: start.duration_since(self.began).as_secs_f64(),
-            used: Used::now().since(before),
+            used: self.used().since(before),
             seconds: start.elapsed().as_secs_f64(),
         };
         if !self.quiet {

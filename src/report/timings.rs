@@ -4,22 +4,24 @@ use serde_json::{Value, json};
 
 use super::progress::Stage;
 
-/// A table of `stages`, for people. Stages that overlap share processors, bytes and memory.
+/// A table of `stages`, for people. Stages that overlap share processors, bytes, memory and what was found in the store.
 pub fn table(stages: &[Stage]) -> String {
     let mut text = format!(
-        "{:>8} {:>8} {:>8} {:>9} {:>10} {:>9}  stage\n",
-        "begin s", "took s", "CPU s", "read MiB", "write MiB", "peak MiB"
+        "{:>8} {:>8} {:>8} {:>9} {:>10} {:>9} {:>8} {:>8}  stage\n",
+        "begin s", "took s", "CPU s", "read MiB", "write MiB", "peak MiB", "hits", "misses"
     );
     for stage in stages {
         let used = &stage.used;
         text.push_str(&format!(
-            "{:>8.2} {:>8.2} {:>8.2} {:>9} {:>10} {:>9}  {}\n",
+            "{:>8.2} {:>8.2} {:>8.2} {:>9} {:>10} {:>9} {:>8} {:>8}  {}\n",
             stage.begin,
             stage.seconds,
             used.cpu_ms as f64 / 1000.0,
             used.bytes_read >> 20,
             used.bytes_written >> 20,
             used.peak_memory >> 20,
+            used.store_hits,
+            used.store_misses,
             stage.name
         ));
     }

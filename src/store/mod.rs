@@ -7,6 +7,7 @@ mod digest;
 mod entries;
 mod files;
 mod linked;
+mod lookups;
 mod object;
 mod pack;
 mod packed;
@@ -31,6 +32,7 @@ pub use digest::{Digest, ParseDigestError, hex, unhex};
 pub use entries::{Kind, Usage};
 pub use files::{Part, Shelf};
 pub use linked::{Attributes, Linked};
+pub use lookups::Lookups;
 pub use object::{Object, ObjectWriter};
 pub use pack::{Pack, PackWriter};
 pub use prune::{Limits, Pruned};
@@ -54,6 +56,7 @@ struct Session {
     /// Tells whoever prunes that somebody builds; gone with the program, however it ends.
     in_use: File,
     damage: damage::Log,
+    lookups: Arc<Lookups>,
 }
 
 /// The store cannot be used.
@@ -85,6 +88,7 @@ impl Store {
             session: Arc::new(Session {
                 in_use,
                 damage: damage::Log::default(),
+                lookups: Arc::default(),
             }),
         })
     }
@@ -105,11 +109,20 @@ impl Store {
             .ok_or(StoreError::NoPlace)
     }
 
+    /// How often this use of the store has looked for what, and found it.
+    pub fn lookups(&self) -> Arc<Lookups> {
+        self.session.lookups.clone()
+    }
+
     /// The pack under `key`, where the store has it. Its contents are verified when they are read.
     ///
     /// # Errors
     /// Where it is there but cannot be read.
     pub fn pack(&self, key: Digest) -> Result<Option<Pack>, StoreError> {
+        Ok(self.session.lookups.count(self.find_pack(key)?))
+    }
+
+    fn find_pack(&self, key: Digest) -> Result<Option<Pack>, StoreError> {
         let path = self.pack_path(key);
         let file = match File::open(&path) {
             Ok(file) => file,

@@ -19,6 +19,10 @@ impl Store {
     /// # Errors
     /// Where it is there but cannot be opened.
     pub fn object(&self, digest: Digest) -> Result<Option<Object>, StoreError> {
+        Ok(self.session.lookups.count(self.find_object(digest)?))
+    }
+
+    fn find_object(&self, digest: Digest) -> Result<Option<Object>, StoreError> {
         let path = self.entry_path(SHELF, digest);
         let opened = match File::open(&path) {
             Ok(file) => file.metadata().map(|metadata| (file, metadata.len())),
@@ -164,7 +168,7 @@ impl ObjectWriter {
         set.map_err(|error| self.store.failed(error))?;
         let path = self.store.entry_path(SHELF, digest);
         self.store.publish(self.file, &path)?;
-        let kept = self.store.object(digest)?;
+        let kept = self.store.find_object(digest)?;
         kept.ok_or_else(|| {
             self.store
                 .failed(io::Error::other("an object just written is gone"))

@@ -22,6 +22,10 @@ impl Store {
     /// # Errors
     /// Where it is there but cannot be read or dropped.
     pub fn record(&self, key: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.session.lookups.count(self.find_record(key)?))
+    }
+
+    fn find_record(&self, key: Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.entry_path(SHELF, key);
         let file = match File::open(&path) {
             Ok(file) => file,

@@ -97,14 +97,15 @@ impl Values {
     /// The value of `key`. One that is damaged is noted and counts as absent, and so does one that
     /// cannot be read.
     pub fn get(&self, key: &Key) -> Option<Vec<u8>> {
-        self.packs.iter().find_map(|open| {
+        let found = self.packs.iter().find_map(|open| {
             let entry = open.pack.find(key).ok()??;
             let value = open.value(&self.store, &self.directory, &entry).ok()??;
             if !open.used.swap(true, Ordering::Relaxed) {
                 temporary::touch(open.pack.file());
             }
             Some(value)
-        })
+        });
+        self.store.session.lookups.count(found)
     }
 
     /// Puts `value` under `key`. It goes to the disk at once; whether that failed [`Values::keep`] says.

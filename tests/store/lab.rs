@@ -119,6 +119,16 @@ impl Lab {
         (said(&output), times.collect())
     }
 
+    /// What the stage `name` of the last build into `out` found in the store, and did not find.
+    pub fn lookups(&self, out: &str, name: &str) -> (u64, u64) {
+        let report = output_directory(&self.path(out)).join("build-report.json");
+        let report: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+        let mut stages = report["stages"].as_array().unwrap().iter();
+        let stage = stages.find(|stage| stage["name"] == name).unwrap();
+        let number = |key: &str| stage[key].as_u64().unwrap();
+        (number("store_hits"), number("store_misses"))
+    }
+
     /// Changes a byte of the output in `out` whose name ends in `suffix`.
     pub fn damage_output(&self, out: &str, suffix: &str) {
         let directory = output_directory(&self.path(out));

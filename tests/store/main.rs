@@ -106,6 +106,10 @@ fn again(lab: &Lab) {
         mended.contains("has been dropped from the store and made anew"),
         "{mended}"
     );
+    // Every package and every cluster was there.
+    assert_eq!(lab.lookups("again-and-again", "unpack and verify").1, 0);
+    let (hits, misses) = lab.lookups("again-and-again", "seal /usr");
+    assert!(hits > 1000 && misses == 0, "{hits} hits, {misses} misses");
     let (fourth, _) = lab.build_in_place("kernel.cmdline = [\"quiet\"]\n", "again-and-again", "store");
     assert!(fourth.contains("composed before"), "{fourth}");
     let changed = lab.outputs("again-and-again");
