@@ -53,7 +53,7 @@ pub fn write(
                 let options = DeltaOptions::default();
                 Ok(ostree::write_delta(repo, from, &place, commit, options)?)
             },
-            |delta| describe(delta),
+            describe,
         )?;
     }
     Ok(())

@@ -257,7 +257,7 @@ pub fn patch(old: &[u8], patch: &[u8], size: usize) -> Result<Vec<u8>, Error> {
         new.extend_from_slice(literal);
         // Wherever it leads: no place outside the old file is read.
         place = place.saturating_add(added as i64).saturating_add(skip);
-        if place > i64::MAX / 2 || place < i64::MIN / 2 {
+        if !(i64::MIN / 2..=i64::MAX / 2).contains(&place) {
             return Err(Error::TooLong);
         }
         rest = after;

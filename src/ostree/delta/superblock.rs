@@ -49,6 +49,9 @@ pub(super) struct Superblock {
     pub fallbacks: Vec<Fallback>,
 }
 
+/// Parts inside a superblock: the name of each, and its bytes.
+pub(super) type Inline = Vec<(String, Vec<u8>)>;
+
 impl Superblock {
     /// Its bytes, with `parts` and detached metadata of the commit inside.
     pub(super) fn serialise(&self, parts: &[Part], detached: Option<&[u8]>) -> Result<Vec<u8>, Error> {
@@ -104,7 +107,7 @@ impl Superblock {
     }
 
     /// Reads one that says it is little-endian, with the parts inside it: name and bytes.
-    pub(super) fn parse(bytes: &[u8], name: &str) -> Result<(Self, Vec<(String, Vec<u8>)>), Error> {
+    pub(super) fn parse(bytes: &[u8], name: &str) -> Result<(Self, Inline), Error> {
         let malformed = |what: &str| Error::Malformed {
             name: name.to_owned(),
             what: what.to_owned(),
