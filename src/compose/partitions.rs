@@ -38,6 +38,11 @@ const PROGRAMS: [&str; 17] = [
     "/usr/sbin/wipefs",
 ];
 
+/// The mount waits for its device from the moment that the system starts, by default not as long as the service that brings it
+/// may take.
+const DEVICE: &str = "# The composer writes this for `[[disk.partitions]]`: partition@.service, which brings the device, ends first.\n\
+    [Unit]\nJobRunningTimeoutSec=1200\n";
+
 /// A key of a partition that is made with the image, to be laid on its root.
 pub struct PartitionKey {
     label: String,
@@ -176,6 +181,13 @@ pub fn lay(plan: &Plan, tree: &mut Tree) -> Result<(), ComposeError> {
             format!("{UNITS}/local-fs.target.requires/{unit}"),
             Kind::Symlink(link.into()),
         )?;
+        if let Some(device) = source(partition).strip_prefix("/dev/") {
+            let unit = format!("dev-{}.device", escape(device));
+            put(
+                format!("{UNITS}/{unit}.d/20-partition.conf"),
+                text(DEVICE.to_owned()),
+            )?;
+        }
         mounts.push((place.as_str(), unit));
     }
     // Keys lie below /var: what is mounted there hides them.
@@ -268,12 +280,17 @@ fn settings(partition: &DataPartition) -> String {
     format!("USE={usage}\nMODE={mode}\nTYPE={}\n{format}", partition.kind.0)
 }
 
-fn mount(partition: &DataPartition, place: &str) -> String {
+/// What is mounted.
+fn source(partition: &DataPartition) -> String {
     let label = &partition.label;
-    let source = match partition.encryption {
+    match partition.encryption {
         EncryptionMode::None => format!("/run/hullwright/partitions/{label}"),
         _ => format!("/dev/mapper/{label}"),
-    };
+    }
+}
+
+fn mount(partition: &DataPartition, place: &str) -> String {
+    let (label, source) = (&partition.label, source(partition));
     let format = partition.format.map_or("auto", |format| format.as_str());
     // What is made with the image is small at first.
     let grow = match partition.encryption {

@@ -67,20 +67,14 @@ fn with_keys(keys: &ImageFiles, chain: &Chain<'_>) -> Vec<Firmware> {
     if keys.output.is_empty() {
         return Vec::new();
     }
-    let addons = chain.addons.iter().map(|addon| &addon.content);
-    let mut authorities = Vec::new();
-    for program in [&chain.loader, &chain.uki].into_iter().chain(addons) {
-        // One that is to be signed elsewhere is signed for the certificate that the definition names.
-        let entry = keys.databases.voucher(program);
-        let entry = entry.or_else(|| keys.databases.entry_of(&keys.signer));
-        authorities.extend(entry.filter(|entry| !authorities.contains(entry)));
-    }
+    // One that is to be signed elsewhere is signed for the certificate that the definition names.
+    let authorities = keys.databases.vouchers(&chain.programs(), Some(&keys.signer));
     let firmware = |name, databases: &Databases| {
         Firmware::ovmf_with_keys(name, databases.contents(), authorities.clone())
     };
-    let mut all = vec![firmware("ovmf-secure-boot-on", &keys.databases.enrolled())];
+    let mut all = vec![firmware(Firmware::SECURE_BOOT_ON, &keys.databases.enrolled())];
     if !keys.esp.is_empty() {
-        all.push(firmware("ovmf-secure-boot-auto-enrolled", &keys.databases));
+        all.push(firmware(Firmware::AUTO_ENROLLED, &keys.databases));
     }
     all
 }

@@ -167,6 +167,18 @@ impl Databases {
         })
     }
 
+    /// The entries of `db` that vouch for `programs`, each once, in the order of first use. A program that is not signed yet is vouched
+    /// for by the certificate `signer`, where that is given.
+    pub fn vouchers(&self, programs: &[&Content<'_>], signer: Option<&[u8]>) -> Vec<Vec<u8>> {
+        let mut vouchers = Vec::new();
+        for program in programs {
+            let entry = self.voucher(program);
+            let entry = entry.or_else(|| self.entry_of(signer?));
+            vouchers.extend(entry.filter(|entry| !vouchers.contains(entry)));
+        }
+        vouchers
+    }
+
     /// The entry of `db` with the certificate `der`.
     pub fn entry_of(&self, der: &[u8]) -> Option<Vec<u8>> {
         self.entry(|known| known == der)

@@ -68,6 +68,14 @@ pub struct Addon<'a> {
     pub content: Content<'a>,
 }
 
+impl<'a> Chain<'a> {
+    /// The programs that firmware starts or looks into, in order of first use.
+    pub fn programs(&self) -> Vec<&Content<'a>> {
+        let addons = self.addons.iter().map(|addon| &addon.content);
+        [&self.loader, &self.uki].into_iter().chain(addons).collect()
+    }
+}
+
 /// Events of one boot, in order within each register.
 ///
 /// # Errors

@@ -35,6 +35,11 @@ pub struct Firmware {
 }
 
 impl Firmware {
+    /// The name of OVMF with an image's keys as `keys enroll-ovmf` enrols them.
+    pub const SECURE_BOOT_ON: &str = "ovmf-secure-boot-on";
+    /// The same as the boot loader enrols them.
+    pub const AUTO_ENROLLED: &str = "ovmf-secure-boot-auto-enrolled";
+
     /// OVMF as it comes, without keys.
     pub fn ovmf() -> Self {
         Self {

@@ -2,11 +2,12 @@
 
 use super::{Notes, Place, Subject, commit, esp, manifest};
 use crate::disk::Arch;
+use crate::firmware::{OWNER, SECURE_BOOT_DIRECTORY, read_directory};
 use crate::formats::at::{Content, ReadAt as _};
 use crate::formats::pcr::uki::{SectionDigests, at_phase};
 use crate::formats::pcr::{Bank, Value};
 use crate::measure::{Addon, Chain, Event, Firmware, events};
-use crate::report::ManifestPcrs;
+use crate::report::{ManifestFirmwarePcrs, ManifestPcrs};
 use crate::store::unhex;
 
 const BANKS: [Bank; 2] = [Bank::Sha256, Bank::Sha384];
@@ -87,24 +88,14 @@ pub fn pcrs(subject: &Subject, notes: &mut Notes) {
         }
     };
     compare_events(&found, predicted, &place, notes);
-    let ovmf = Firmware::ovmf();
-    for firmware in &predicted.firmware {
-        if firmware.firmware != ovmf.name {
-            notes.held(format!("registers by `{}` not computed", firmware.firmware));
-            continue;
-        }
-        for (bank, listed) in [(Bank::Sha256, &firmware.sha256), (Bank::Sha384, &firmware.sha384)] {
-            for (pcr, value) in ovmf.predict(&found, bank) {
-                if listed
-                    .get(&pcr)
-                    .is_some_and(|listed| *listed != value.to_string())
-                {
-                    notes.fail(
-                        Place::file(manifest::NAME),
-                        format!("PCR {pcr} ({bank}) comes to {value} by firmware `{}`; the manifest says otherwise", ovmf.name),
-                    );
-                }
-            }
+    let known = match firmware(subject, &chain) {
+        Ok(known) => known,
+        Err(problem) => return notes.fail(Place::file(SECURE_BOOT_DIRECTORY), problem),
+    };
+    for listed in &predicted.firmware {
+        match known.iter().find(|firmware| firmware.name == listed.firmware) {
+            Some(firmware) => compare_registers(firmware, &found, listed, notes),
+            None => notes.held(format!("registers by `{}` not computed", listed.firmware)),
         }
     }
     notes.held(format!(
@@ -112,6 +103,47 @@ pub fn pcrs(subject: &Subject, notes: &mut Notes) {
         predicted.uki.len(),
         found.len()
     ));
+}
+
+/// The firmware whose registers can be computed: without keys, and with those that the build left beside the image.
+fn firmware(subject: &Subject, chain: &Chain<'_>) -> Result<Vec<Firmware>, String> {
+    let mut known = vec![Firmware::ovmf()];
+    let keys = subject.directory.as_ref();
+    let keys = keys.map(|directory| directory.join(SECURE_BOOT_DIRECTORY));
+    let Some(keys) = keys.filter(|keys| keys.is_dir()) else {
+        return Ok(known);
+    };
+    let databases = read_directory(&keys, OWNER);
+    let databases = databases.map_err(|error| format!("its keys cannot be read: {error}"))?;
+    let authorities = databases.vouchers(&chain.programs(), None);
+    for (name, databases) in [
+        (Firmware::SECURE_BOOT_ON, &databases.enrolled()),
+        (Firmware::AUTO_ENROLLED, &databases),
+    ] {
+        known.push(Firmware::ovmf_with_keys(
+            name,
+            databases.contents(),
+            authorities.clone(),
+        ));
+    }
+    Ok(known)
+}
+
+fn compare_registers(firmware: &Firmware, found: &[Event], listed: &ManifestFirmwarePcrs, notes: &mut Notes) {
+    for (bank, listed) in [(Bank::Sha256, &listed.sha256), (Bank::Sha384, &listed.sha384)] {
+        for (pcr, value) in firmware.predict(found, bank) {
+            if listed
+                .get(&pcr)
+                .is_some_and(|listed| *listed != value.to_string())
+            {
+                let name = &firmware.name;
+                let what = format!(
+                    "PCR {pcr} ({bank}) comes to {value} by firmware `{name}`; the manifest says otherwise"
+                );
+                notes.fail(Place::file(manifest::NAME), what);
+            }
+        }
+    }
 }
 
 /// What the commit's metadata says of PCR 11 as the kernel is started, where that is not so.

@@ -2,12 +2,17 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::VmError;
 use super::qemu::tool_prefixes;
+use crate::formats::at::ReadAt as _;
 use crate::formats::efi::{VariableStore, guid};
+use crate::formats::qcow2_reader;
+
+/// No machine's flash is larger, in bytes: what is read into memory at once.
+const LARGEST_FLASH: u64 = 64 << 20;
 
 /// Firmware code and the empty variable store that belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,13 +120,10 @@ fn candidates(prefixes: &[PathBuf], secure_boot: bool) -> Vec<Ovmf> {
 }
 
 /// Whether the variables in `store`, with which the machine is to start, enforce Secure Boot, and by the platform key that is
-/// in `template`. A guest may have changed other keys of kept variables. qcow2 images are not looked into.
+/// in `template`. A guest may have changed other keys of kept variables.
 pub(super) fn check_enforced(store: &Path, template: &Path, kept: Option<&Path>) -> Result<(), VmError> {
-    if flash_driver(store)? != "raw" || flash_driver(template)? != "raw" {
-        return Ok(());
-    }
     let read = |path: &Path| {
-        let bytes = fs::read(path).map_err(VmError::io("read", path))?;
+        let bytes = flash_content(path)?;
         VariableStore::parse(bytes).map_err(|source| VmError::Variables {
             path: path.to_owned(),
             source,
@@ -154,6 +156,25 @@ pub(super) fn check_enforced(store: &Path, template: &Path, kept: Option<&Path>)
         });
     }
     Ok(())
+}
+
+/// What a flash image holds, whatever format its file has.
+fn flash_content(path: &Path) -> Result<Vec<u8>, VmError> {
+    let failed = VmError::io("read", path);
+    if flash_driver(path)? == "raw" {
+        return fs::read(path).map_err(failed);
+    }
+    let read = || -> io::Result<Vec<u8>> {
+        let image = qcow2_reader::Image::open(File::open(path)?).map_err(io::Error::other)?;
+        if image.size() > LARGEST_FLASH {
+            let what = format!("{} bytes are no flash of a machine's firmware", image.size());
+            return Err(io::Error::other(what));
+        }
+        let mut bytes = vec![0; image.size() as usize];
+        image.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    };
+    read().map_err(failed)
 }
 
 /// QEMU's driver for a flash image: Fedora ships qcow2, others raw bytes.

@@ -16,6 +16,11 @@ const QUESTIONS: &[(&str, &str)] = &[
     ("swap device", "readlink -f /dev/mapper/swap"),
     ("swap volume", "cryptsetup status swap"),
     ("keys", "stat -c '%a %s %n' /var/lib/hullwright/partitions/*"),
+    // Not sooner than the service that brings it gives up.
+    (
+        "patience",
+        "systemctl show --property JobRunningTimeoutUSec --value dev-mapper-containers.device",
+    ),
     ("uuid", "cryptsetup luksUUID /dev/disk/by-partlabel/containers"),
     (
         "counted",
@@ -65,6 +70,7 @@ fn they_are_made_opened_and_held_against_what_was_made() {
             [format!("600 64 {place}.key"), format!("600 0 {place}.made")]
         );
         assert_eq!(answers.get("counted").trim(), boot.to_string());
+        assert_eq!(answers.get("patience"), "20min");
         uuids.push(answers.get("uuid").to_owned());
     }
     assert_eq!(uuids[0], uuids[1]);

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::run::{answer, program};
 use crate::signed::{build, definition, hullwright};
 use crate::support::detached::{ELSEWHERE, keys, sign};
@@ -189,6 +191,23 @@ fn signatures_made_elsewhere_give_the_same_bytes() {
     for file in files(&direct).iter().filter(|path| *path != report) {
         assert!(same(&out.join(file), &direct.join(file)), "{}", file.display());
     }
+
+    // What was predicted for firmware with these keys is computed again, from the disk.
+    let output = hullwright()
+        .arg("verify")
+        .arg("--json")
+        .arg(&direct)
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let pcrs = checks.iter().find(|check| check["check"] == "pcrs").unwrap();
+    assert_eq!(pcrs["outcome"], "holds", "{report:#}");
+    assert!(!pcrs.to_string().contains("not computed"), "{report:#}");
+    assert_eq!(report["holds"], true, "{report:#}");
+    let manifest: Value = serde_json::from_slice(&fs::read(direct.join("manifest.json")).unwrap()).unwrap();
+    let firmware = manifest["pcrs"]["firmware"].as_array().unwrap();
+    assert_eq!(firmware[1]["firmware"], "ovmf-secure-boot-on");
 
     // The sums, by openssl.
     let mut verify = program(

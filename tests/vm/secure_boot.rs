@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use hullwright::firmware::{
@@ -264,6 +265,19 @@ fn variables_that_enforce_nothing_are_refused() {
     let empty = Ovmf::find(true).unwrap().vars;
     let disk = boot_path(&efi::program(HEALTHY, Then::Halt));
     let error = lab.machine(&empty, &disk).start().err().unwrap();
+    assert!(matches!(error, VmError::NotEnforced { .. }), "{error}");
+    // Nor does it in the format that Fedora keeps it in.
+    if testing::tool("qemu-img").is_none() {
+        return;
+    }
+    let qcow2 = lab.0.path().join("empty.qcow2");
+    let converted = Command::new("qemu-img")
+        .args(["convert", "-f", "raw", "-O", "qcow2"])
+        .args([&empty, &qcow2])
+        .status()
+        .unwrap();
+    assert!(converted.success());
+    let error = lab.machine(&qcow2, &disk).start().err().unwrap();
     assert!(matches!(error, VmError::NotEnforced { .. }), "{error}");
     let noise = lab.0.path().join("noise");
     fs::write(&noise, [7; 5000]).unwrap();

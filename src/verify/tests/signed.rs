@@ -6,8 +6,10 @@ use uuid::Uuid;
 
 use super::fixture::{self, Parts};
 use super::{Options, Outcome, Report, Subject, failing, findings, verify};
+use crate::firmware::{Database, Databases, OWNER};
 use crate::formats::authenticode::{append, digest, prepare, scan};
 use crate::formats::efi::SignatureDatabase;
+use crate::measure::Firmware;
 use crate::signing::{Algorithm, Certificate, NewKey, Signer as _, generate, self_signed};
 
 pub fn credential(name: &str) -> (NewKey, Certificate) {
@@ -128,4 +130,43 @@ fn an_unsigned_program_is_refused_where_a_certificate_is_given() {
     assert_eq!(failing(&report), ["signatures"]);
     let text = findings(&report, "signatures");
     assert_eq!(text.matches("it is not signed").count(), 2, "{text}");
+}
+
+#[test]
+fn registers_by_firmware_with_the_images_keys_are_computed_again() {
+    let (key, db) = credential("db");
+    let signer = db.clone();
+    let image = fixture::build(move |parts: &mut Parts| {
+        parts.sign = Box::new(move |program| sign(&program, &key, &signer));
+        parts.manifest = |manifest| {
+            let name = Firmware::SECURE_BOOT_ON;
+            let wrong = serde_json::json!({ "firmware": name, "sha256": { "7": "00" }, "sha384": {} });
+            manifest["pcrs"]["firmware"].as_array_mut().unwrap().push(wrong);
+        };
+    });
+    let report = || verify(&Subject::open(&image.directory(), &Options::default()).unwrap());
+    // Without the keys nobody can tell.
+    let unknown = report();
+    assert_eq!(failing(&unknown), [""; 0], "{unknown}");
+    assert!(
+        unknown.to_string().contains("`ovmf-secure-boot-on` not computed"),
+        "{unknown}"
+    );
+
+    let keys = image.directory().join("secure-boot");
+    fs::create_dir(&keys).unwrap();
+    let mut databases = Databases::default();
+    for database in [Database::Pk, Database::Kek, Database::Db] {
+        databases.get_mut(database).add_certificate(OWNER, db.der());
+        let path = keys.join(format!("{}.esl", database.name()));
+        fs::write(path, databases.get(database).to_bytes()).unwrap();
+    }
+    let found = report();
+    assert_eq!(failing(&found), ["pcrs"], "{found}");
+    let text = findings(&found, "pcrs");
+    assert!(
+        text.contains("PCR 7 (sha256) comes to") && text.contains("by firmware `ovmf-secure-boot-on`"),
+        "{text}"
+    );
+    assert!(!found.to_string().contains("not computed"), "{found}");
 }
