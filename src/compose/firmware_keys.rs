@@ -4,7 +4,7 @@ use std::fs;
 
 use super::ComposeError;
 use super::workspace::{Workspace, output};
-use crate::definition::plan::Plan;
+use crate::definition::plan::{Plan, VeritySignature};
 use crate::definition::values::SourcePath;
 use crate::firmware::{ImageFiles, ImageKeys, SECURE_BOOT_DIRECTORY};
 use crate::report::Progress;
@@ -15,8 +15,11 @@ pub fn collect(plan: &Plan, progress: &Progress) -> Result<ImageFiles, ComposeEr
         return Ok(ImageFiles::default());
     };
     let dbx: Vec<_> = secure_boot.dbx.iter().map(SourcePath::as_path).collect();
+    let by_kernel = plan.verity.signature == VeritySignature::Kernel;
+    let verity = plan.verity.pair.as_ref().filter(|_| by_kernel);
     let keys = ImageKeys {
         db: Some(secure_boot.db.cert.as_path()),
+        verity: verity.map(|pair| pair.cert.as_path()),
         pk: secure_boot.pk.as_ref().map(SourcePath::as_path),
         kek: secure_boot.kek.as_ref().map(SourcePath::as_path),
         dbx: &dbx,

@@ -17,6 +17,8 @@ const ENROLLED_FROM: &str = "loader/keys/auto";
 pub struct ImageKeys<'a> {
     /// The certificate that boot loader and UKI are signed with; issuers may follow it, and are not enrolled.
     pub db: Option<&'a Path>,
+    /// The certificate that root hashes are signed with, where the kernel is to check them: it believes firmware's `db`.
+    pub verity: Option<&'a Path>,
     pub pk: Option<&'a Path>,
     pub kek: Option<&'a Path>,
     pub dbx: &'a [&'a Path],
@@ -80,7 +82,7 @@ impl ImageKeys<'_> {
 
     fn named(&self) -> Result<Databases, FirmwareError> {
         let mut databases = Databases::default();
-        if let Some(path) = self.db {
+        for path in [self.db, self.verity].into_iter().flatten() {
             for certificate in certificates(path)?.iter().take(1) {
                 databases.db.add_certificate(OWNER, certificate.der());
             }

@@ -372,12 +372,30 @@ fn a_build_leaves_what_firmware_needs() {
     assert_eq!(files.output.len(), plain.output.len() + 3);
     assert!(ImageKeys { kek: None, ..keys }.files().unwrap().output.is_empty());
 
+    // The kernel believes what firmware's db has.
+    let verity = certificate(&own, "verity");
+    let by_kernel = ImageKeys {
+        verity: Some(&verity),
+        ..keys
+    };
+    let believed = by_kernel.files().unwrap().databases.db;
+    let certificates =
+        [&db, &verity].map(|path| crate::signing::certificates(path).unwrap()[0].der().to_vec());
+    assert!(believed.certificates().eq(certificates.iter().map(Vec::as_slice)));
+
     let other = certificate(&foreign, "db");
     let revoked = [db.as_path()];
     let cases = [
         (
             ImageKeys {
                 db: Some(&other),
+                ..enrolled
+            },
+            "lacks a key that the definition names for db",
+        ),
+        (
+            ImageKeys {
+                verity: Some(&verity),
                 ..enrolled
             },
             "lacks a key that the definition names for db",

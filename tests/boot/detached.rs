@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hullwright::formats::efi::VariableStore;
 use hullwright::vm::{Machine, Ovmf};
 
-use crate::lab::{Answers, Lab, PATIENCE, script};
+use crate::lab::{Answers, Lab, PATIENCE, healthy, script};
 use crate::support::detached::{ELSEWHERE, keys, sign};
 use crate::support::image::{build_command, hullwright, output_directory, output_file, said, sample_store};
 use crate::support::{sample_rpms, skip, tool};
@@ -82,15 +82,13 @@ fn signed_elsewhere_it_boots_under_secure_boot() {
             .unwrap()
             .enforces_secure_boot()
     );
-    let mut vm = Machine::new(output_file(&lab.built, ".raw"))
-        .secure_boot(true)
-        .variables(&variables)
-        .ssh(true)
-        .start()
-        .unwrap();
-    let healthy = vm.wait_healthy(PATIENCE);
-    let healthy = healthy.unwrap_or_else(|error| panic!("{error:?}\n{}", vm.console()));
-    eprintln!("healthy after {:.0} s", healthy.as_secs_f64());
+    let disk = output_file(&lab.built, ".raw");
+    let mut vm = healthy(|| {
+        Machine::new(&disk)
+            .secure_boot(true)
+            .variables(&variables)
+            .ssh(true)
+    });
     assert!(vm.console().contains("Secure boot enabled"), "{}", vm.console());
     vm.wait_ssh(PATIENCE).unwrap();
     let questions = script(&[

@@ -10,7 +10,7 @@ use hullwright::formats::{
 use hullwright::vm::{FailureKind, Machine};
 
 use crate::damage::{SUPERBLOCK, extents, failure};
-use crate::lab::{Answers, Lab, PATIENCE, script};
+use crate::lab::{Answers, Lab, PATIENCE, healthy, script};
 use crate::support::image::{built_image, output_file};
 use crate::support::tool;
 
@@ -44,10 +44,7 @@ fn damaged_blocks_are_mended_as_far_as_the_parity_reaches() {
     // Read at each boot, and read by nobody before it is asked for.
     let places = [SUPERBLOCK, from + length / 2];
     let disk = lab.damaged_disk_at(&places);
-    let mut vm = Machine::new(&disk).ssh(true).start().unwrap();
-    let healthy = vm.wait_healthy(PATIENCE);
-    let healthy = healthy.unwrap_or_else(|error| panic!("{error:?}\n{}", vm.console()));
-    eprintln!("healthy after {:.0} s", healthy.as_secs_f64());
+    let mut vm = healthy(|| Machine::new(&disk).ssh(true));
     vm.wait_ssh(PATIENCE).unwrap();
     let questions = script(&[
         ("table", "dmsetup table usr"),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::lab::{Answers, PATIENCE, script};
+use crate::lab::{Answers, PATIENCE, healthy, script};
 use crate::sealed_lab::{SealedLab, run};
 
 const QUESTIONS: &[(&str, &str)] = &[
@@ -47,9 +47,7 @@ fn they_are_made_opened_and_held_against_what_was_made() {
     let machine = lab.machine("machine");
     let mut uuids = Vec::new();
     for boot in 1..=2 {
-        let mut vm = machine.plan().ssh(true).start().unwrap();
-        vm.wait_healthy(PATIENCE)
-            .unwrap_or_else(|error| panic!("{error:?}\n{}", vm.console()));
+        let mut vm = healthy(|| machine.plan().ssh(true));
         vm.wait_ssh(PATIENCE).unwrap();
         let answers = Answers::read(&vm.ssh(&[script(QUESTIONS)]).unwrap().stdout);
         assert!(vm.power_off(PATIENCE).unwrap());

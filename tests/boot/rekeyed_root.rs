@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::lab::PATIENCE;
+use crate::lab::{PATIENCE, healthy};
 use crate::sealed_lab::{SealedLab, run};
 use crate::support::image::{hullwright, output_file};
 
@@ -37,13 +37,7 @@ fn the_images_key_opens_no_machine() {
         "{console}"
     );
 
-    let mut vm = machine
-        .plan()
-        .secret("cryptsetup.passphrase", &key)
-        .start()
-        .unwrap();
-    vm.wait_healthy(PATIENCE)
-        .unwrap_or_else(|error| panic!("{error:?}\n{}", vm.console()));
+    let vm = healthy(|| machine.plan().secret("cryptsetup.passphrase", &key));
     assert!(vm.power_off(PATIENCE).unwrap());
     let head = machine.root_head();
     let header = dump(&head);

@@ -11,13 +11,11 @@ use hullwright::vm::{End, Machine, Ovmf, Qemu};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::lab::{Answers, GROW, PATIENCE};
+use crate::lab::{Answers, GROW, PATIENCE, STARVED, healthy};
 use crate::support::image::{built_image, hullwright, output_file, said};
 use crate::support::{sample_rpms, skip, tool};
 
 const MIB: u64 = 1 << 20;
-/// What a kernel says whose emulator gets too little of a busy host's time: no fault of the image's.
-const STARVED: &str = "IO-APIC + timer doesn't work";
 /// Of the ESP in the sample's layout, in MiB.
 const ESP: (u64, u64) = (1, 256);
 
@@ -359,12 +357,9 @@ impl Kept {
     }
 
     /// Boots until the machine is healthy, asks it what `script` says, and shuts it down; answers and console.
-    pub fn ask(&self, change: impl FnOnce(Machine) -> Machine, script: &str) -> (Answers, String) {
-        let mut vm = change(self.plan()).ssh(true).start().unwrap();
-        let healthy = vm.wait_healthy(PATIENCE);
+    pub fn ask(&self, change: impl Fn(Machine) -> Machine, script: &str) -> (Answers, String) {
+        let mut vm = healthy(|| change(self.plan()).ssh(true));
         let console = vm.console();
-        let healthy = healthy.unwrap_or_else(|error| panic!("{error:?}\n{console}"));
-        eprintln!("healthy after {:.0} s", healthy.as_secs_f64());
         vm.wait_ssh(PATIENCE).unwrap();
         let answers = Answers::read(&vm.ssh(&[script]).unwrap().stdout);
         assert!(vm.power_off(PATIENCE).unwrap());
@@ -373,11 +368,8 @@ impl Kept {
 
     /// Boots until the machine is healthy, and shuts it down; the console.
     pub fn boot(&self) -> String {
-        let mut vm = self.plan().start().unwrap();
-        let healthy = vm.wait_healthy(PATIENCE);
+        let vm = healthy(|| self.plan());
         let console = vm.console();
-        let healthy = healthy.unwrap_or_else(|error| panic!("{error:?}\n{console}"));
-        eprintln!("healthy after {:.0} s", healthy.as_secs_f64());
         assert!(vm.power_off(PATIENCE).unwrap());
         console
     }

@@ -132,7 +132,7 @@ fn a_sealed_machine_under_secure_boot_lives_on_and_is_updated() {
     ];
     // A clone of the disk is attached, and of the two, one is known as the machine's own.
     let clone = lab.copy(&machine, "clone").overlay();
-    let (answers, _) = machine.ask(|machine| machine.second_disk(clone), &questions(&own));
+    let (answers, _) = machine.ask(|machine| machine.second_disk(&clone), &questions(&own));
     enforced(&answers);
     let manifest: Value = serde_json::from_slice(&fs::read(update.join("manifest.json")).unwrap()).unwrap();
     let cmdline = answers.get("cmdline");
