@@ -6,6 +6,7 @@ mod built_root;
 mod cache;
 mod composed;
 pub mod detached;
+mod erofs_kernel;
 mod error;
 mod firmware_keys;
 mod ids;
