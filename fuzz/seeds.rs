@@ -264,7 +264,7 @@ fn archive() -> Vec<u8> {
     .concat()
 }
 
-fn volume(compression: erofs::Compression) -> Vec<u8> {
+fn volume(compression: erofs::Compression, change: impl FnOnce(&mut erofs::Options)) -> Vec<u8> {
     use erofs::{FileSystem, Inode, InodeIndex, InodeKind};
     let inode = |kind| Inode {
         mode: 0o755,
@@ -280,19 +280,24 @@ fn volume(compression: erofs::Compression) -> Vec<u8> {
     let names = [
         (b"file"[..].into(), InodeIndex(1)),
         (b"link"[..].into(), InodeIndex(2)),
+        (b"small"[..].into(), InodeIndex(3)),
     ];
+    let begun = [&content[..20_000], &[0; 9000]].concat();
     let tree = FileSystem {
         inodes: vec![
             inode(InodeKind::Dir(names.into())),
             inode(InodeKind::File(content)),
             inode(InodeKind::Symlink(b"file"[..].into())),
+            inode(InodeKind::File(begun)),
         ],
         root: InodeIndex(0),
     };
-    let options = erofs::Options {
+    let mut options = erofs::Options {
         compression,
+        cluster_size: 4096,
         ..erofs::Options::default()
     };
+    change(&mut options);
     let mut out = io::Cursor::new(Vec::new());
     assert!(erofs::write(&tree, &options, &mut out).is_ok());
     out.into_inner()
@@ -353,9 +358,12 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "fat_volume" => vec![fat_volume()],
         "qcow2_image" => vec![qcow2_image()],
         "erofs_volume" => vec![
-            volume(erofs::Compression::None),
-            volume(erofs::Compression::Lz4),
-            volume(erofs::Compression::Zstd(3)),
+            volume(erofs::Compression::None, |_| {}),
+            volume(erofs::Compression::None, |options| options.chunk_size = Some(4096)),
+            volume(erofs::Compression::Lz4, |_| {}),
+            volume(erofs::Compression::Lz4, |options| options.fragments = true),
+            volume(erofs::Compression::Lz4, |options| options.dedupe = true),
+            volume(erofs::Compression::Zstd(3), |options| options.fragments = true),
         ],
         "event_log" => vec![event_log()],
         "recovery_record" => {

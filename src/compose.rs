@@ -7,6 +7,7 @@ mod cache;
 mod composed;
 mod deltas;
 pub mod detached;
+mod erofs_kernel;
 mod error;
 mod firmware_keys;
 mod ids;

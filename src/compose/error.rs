@@ -125,6 +125,19 @@ pub enum ComposeError {
          choose a kernel that has it"
     ))]
     NoFec { kernel: String, option: &'static str },
+    #[error("kernel {kernel} cannot read /usr: `outputs.erofs.{setting}` needs one from {since} on")]
+    #[diagnostic(help("change that setting, or choose a newer kernel"))]
+    OldForErofs {
+        kernel: String,
+        setting: &'static str,
+        /// Major and minor version.
+        since: String,
+    },
+    #[error(
+        "the kernel in `{kernel}` cannot read /usr: its configuration has no {option}, which `outputs.erofs.compression` needs"
+    )]
+    #[diagnostic(help("choose another compression, or a kernel that has it"))]
+    NoErofsOption { kernel: String, option: &'static str },
     #[error("the parity over /usr cannot be made: {0}")]
     Fec(#[from] crate::formats::fec::FecError),
     #[error("`{path}` under `[[paths]]` matches nothing in the packages")]

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::ComposeError;
 use super::composed::Facts;
+use super::erofs_kernel;
 use super::outputs::algorithm;
 use super::set::require;
 use super::system::provides;
@@ -95,6 +96,7 @@ impl Kernel {
             .cloned()
             .ok_or_else(none)?;
         check_config(plan, tree, &directory)?;
+        erofs_kernel::check(&plan.outputs.erofs, &release, &directory, tree)?;
         let known = store.values(depmod::KEPT)?;
         let modules = depmod::run(tree, &release, plan.image.released.epoch(), Some(&known))?;
         known.keep()?;

@@ -52,6 +52,13 @@ pub fn seal(
             ErofsCodec::Zstd => erofs::Compression::Zstd(level(3)),
         },
         cluster_size: u32::try_from(plan.outputs.erofs.cluster.0).unwrap_or(u32::MAX),
+        fragments: plan.outputs.erofs.fragments,
+        dedupe: plan.outputs.erofs.dedupe,
+        chunk_size: plan
+            .outputs
+            .erofs
+            .chunk
+            .map(|chunk| u32::try_from(chunk.0).unwrap_or(u32::MAX)),
         ..erofs::Options::default()
     };
     let stem = plan.image.stem();

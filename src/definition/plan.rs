@@ -359,6 +359,15 @@ pub struct Erofs {
     pub level: Option<u8>,
     /// Largest physical cluster.
     pub cluster: ByteSize,
+    /// Small files and the ends of others are compressed together.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub fragments: bool,
+    /// Equal clusters are stored once.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dedupe: bool,
+    /// Without compression: equal chunks of this size are stored once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<ByteSize>,
 }
 
 /// `[[paths]]`: what becomes of a path of a package.

@@ -365,6 +365,9 @@ fn outputs(table: &Section<'_>) -> Outputs {
             compression: erofs.or("compression", ErofsCodec::Lz4hc),
             level: erofs.get("level"),
             cluster: erofs.or("cluster", ByteSize(64 << 10)),
+            fragments: erofs.or("fragments", false),
+            dedupe: erofs.or("dedupe", false),
+            chunk: erofs.get("chunk"),
         },
     }
 }

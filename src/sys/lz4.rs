@@ -21,6 +21,13 @@ unsafe extern "C" {
         capacity: c_int,
         level: c_int,
     ) -> c_int;
+    fn LZ4_decompress_safe_partial(
+        source: *const c_char,
+        destination: *mut c_char,
+        size: c_int,
+        wanted: c_int,
+        capacity: c_int,
+    ) -> c_int;
 }
 
 /// The memory of the thorough compressor; its content does not matter between calls.
@@ -108,6 +115,18 @@ pub(crate) fn decompress(input: &[u8], output: &mut [u8]) -> bool {
     // function is made for hostile input and stays within these bounds.
     let written =
         unsafe { LZ4_decompress_safe(input.as_ptr().cast(), output.as_mut_ptr().cast(), size, room) };
+    written == room
+}
+
+/// As [`decompress`], of the beginning of what `input` holds.
+pub(crate) fn decompress_start(input: &[u8], output: &mut [u8]) -> bool {
+    let (Ok(size), Ok(room)) = (c_int::try_from(input.len()), c_int::try_from(output.len())) else {
+        return false;
+    };
+    let (source, destination) = (input.as_ptr().cast(), output.as_mut_ptr().cast());
+    // SAFETY: `input` is readable for `size` bytes and `output` writable for `room` bytes; the function is made for
+    // hostile input and stays within these bounds.
+    let written = unsafe { LZ4_decompress_safe_partial(source, destination, size, room, room) };
     written == room
 }
 

@@ -179,6 +179,38 @@ pub(super) fn outputs(context: &Context<'_>, plan: &Plan) {
             "a cluster is a power of two from 4KiB to 1MiB",
         );
     }
+    let compresses = erofs.compression != ErofsCodec::None;
+    for (key, is_set) in [
+        ("outputs.erofs.fragments", erofs.fragments),
+        ("outputs.erofs.dedupe", erofs.dedupe),
+    ] {
+        if is_set && !compresses {
+            report(
+                context,
+                key,
+                format!("`{key}` is about compressed files, but `outputs.erofs.compression` is \"none\""),
+                "leave it out, or choose a compression; what is not compressed is stored once by `chunk`",
+            );
+        }
+    }
+    if let Some(chunk) = erofs.chunk {
+        if compresses {
+            report(
+                context,
+                "outputs.erofs.chunk",
+                format!("`outputs.erofs.chunk` is given, but files are compressed by `{codec}`"),
+                "leave it out, or say `compression = \"none\"`; equal clusters are stored once by `dedupe`",
+            );
+        }
+        if !chunk.0.is_power_of_two() || !(4096..=ByteSize::MIB).contains(&chunk.0) {
+            report(
+                context,
+                "outputs.erofs.chunk",
+                format!("`outputs.erofs.chunk` is {chunk}"),
+                "a chunk is a power of two from 4KiB to 1MiB",
+            );
+        }
+    }
     if !(1..=22).contains(&plan.initrd.compression_level) {
         let message = format!("`initrd.compression-level` is {}", plan.initrd.compression_level);
         report(

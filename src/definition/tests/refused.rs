@@ -452,6 +452,19 @@ fn what_is_wrong_is_named_with_its_place_and_the_way_out() {
         ),
         (
             "[disk]",
+            "[outputs.erofs]\ncompression = \"none\"\nfragments = true\n[disk]",
+            "defs/host.toml:14:13: `outputs.erofs.fragments` is about compressed files, but `outputs.erofs.compression` is \
+             \"none\"",
+            "choose a compression",
+        ),
+        (
+            "[disk]",
+            "[outputs.erofs]\nchunk = \"4KiB\"\n[disk]",
+            "defs/host.toml:13:9: `outputs.erofs.chunk` is given, but files are compressed by `lz4hc`",
+            "say `compression = \"none\"`",
+        ),
+        (
+            "[disk]",
             "[outputs.erofs]\ncluster = \"12KiB\"\n[disk]",
             "defs/host.toml:13:11: `outputs.erofs.cluster` is 12KiB",
             "",

@@ -4,12 +4,12 @@
 use sha2::{Digest, Sha256};
 
 use super::cluster::{Clusters, Extent};
-use super::data::Form;
 use super::format::{BLOCK, get16, get32};
 use super::model::{Compression, Options};
+use super::stored::Form;
 
 /// Changes with every change of what is kept or of how it is made.
-const VERSION: &[u8] = b"hullwright erofs clusters 2";
+const VERSION: &[u8] = b"hullwright erofs clusters 3";
 
 /// A store for compressed clusters, used by several threads at once. Values check themselves: one
 /// that is damaged or cut off is made anew.
@@ -44,24 +44,50 @@ pub(super) struct Piece {
     pub(super) head: usize,
 }
 
+/// What has a say in every value.
+fn hasher(options: &Options) -> Sha256 {
+    let (kind, level) = match options.compression {
+        Compression::None => (0, 0),
+        Compression::Lz4 => (1, 0),
+        Compression::Lz4hc(level) => (2, level),
+        Compression::Zstd(level) => (3, level),
+        Compression::Deflate(level) => (4, level),
+    };
+    let mut hasher = Sha256::new();
+    hasher.update(VERSION);
+    hasher.update(options.cluster_size.to_le_bytes());
+    hasher.update([
+        kind,
+        level,
+        u8::from(options.tail_packing),
+        u8::from(options.fragments),
+        u8::from(options.dedupe),
+    ]);
+    hasher
+}
+
+/// The name of the clusters of a run of the packed file: digest of a file, where a piece of it begins, and how long
+/// it is.
+pub(super) fn run_key(options: &Options, pieces: impl Iterator<Item = ([u8; 32], u64, u64)>) -> [u8; 32] {
+    let mut hasher = hasher(options);
+    hasher.update(b"run");
+    for (digest, offset, length) in pieces {
+        hasher.update(digest);
+        hasher.update(offset.to_le_bytes());
+        hasher.update(length.to_le_bytes());
+    }
+    hasher.finalize().into()
+}
+
 impl Piece {
     /// The name of the piece's clusters.
     pub(super) fn key(&self, options: &Options) -> [u8; 32] {
-        let (kind, level) = match options.compression {
-            Compression::None => (0, 0),
-            Compression::Lz4 => (1, 0),
-            Compression::Lz4hc(level) => (2, level),
-            Compression::Zstd(level) => (3, level),
-            Compression::Deflate(level) => (4, level),
-        };
-        let mut hasher = Sha256::new();
-        hasher.update(VERSION);
+        let mut hasher = hasher(options);
+        hasher.update(b"file");
         hasher.update(self.digest);
         for number in [self.offset, self.length, self.size, self.head as u64] {
             hasher.update(number.to_le_bytes());
         }
-        hasher.update(options.cluster_size.to_le_bytes());
-        hasher.update([kind, level, u8::from(options.tail_packing)]);
         hasher.finalize().into()
     }
 }
@@ -69,18 +95,19 @@ impl Piece {
 const DIGEST: usize = 32;
 const EXTENT: usize = 8;
 
-/// A value: its digest, the number of extents and the length of the last cluster behind the inode
-/// (`u16::MAX` for none), the extents, that cluster, the blocks. No extents mean that the file does
+/// A value: its digest, the number of extents, the length of the last cluster behind the inode
+/// (`u16::MAX` for none) and of what is left for a fragment, the extents, that cluster, the blocks. No extents mean that the file does
 /// not get smaller; its bytes are read again then.
 pub(super) fn encode(form: &Form, blocks: &[u8]) -> Vec<u8> {
-    let (extents, inline): (&[Extent], _) = match form {
-        Form::Compressed(Clusters { extents, inline }) => (extents, inline.as_deref()),
-        Form::Flat | Form::Same(_) => (&[], None),
+    let (extents, inline, left): (&[Extent], _, _) = match form {
+        Form::Compressed(clusters) => (&clusters.extents, clusters.inline.as_deref(), clusters.left),
+        Form::Flat | Form::Chunks | Form::Fragment | Form::Same(_) => (&[], None, 0),
     };
     let mut value = vec![0; DIGEST];
     // A segment has at most 1024 extents; a cluster behind an inode is shorter than a block.
     value.extend((extents.len() as u32).to_le_bytes());
     value.extend(inline.map_or(u16::MAX, |bytes| bytes.len() as u16).to_le_bytes());
+    value.extend(left.to_le_bytes());
     for extent in extents {
         value.extend(extent.length.to_le_bytes());
         value.extend(extent.blocks.to_le_bytes());
@@ -102,9 +129,10 @@ pub(super) fn decode(value: &[u8], length: usize, out: &mut Vec<u8>) -> Option<F
     if *Sha256::digest(body) != *digest {
         return None;
     }
-    let (head, rest) = body.split_at_checked(6)?;
+    let (head, rest) = body.split_at_checked(10)?;
     let count = usize::try_from(get32(head, 0)).ok()?;
     let inline = get16(head, 4);
+    let left = get32(head, 6);
     let (extents, rest) = rest.split_at_checked(count.checked_mul(EXTENT)?)?;
     let extents: Vec<_> = extents
         .chunks_exact(EXTENT)
@@ -121,14 +149,18 @@ pub(super) fn decode(value: &[u8], length: usize, out: &mut Vec<u8>) -> Option<F
             (Some(inline.into()), blocks)
         }
     };
-    if extents.is_empty() {
+    if extents.is_empty() && left == 0 {
         return Some(Form::Flat);
     }
     let covered: u64 = extents.iter().map(|extent| u64::from(extent.length)).sum();
     let stored: usize = extents.iter().map(|extent| usize::from(extent.blocks)).sum();
-    if covered != length as u64 || blocks.len() != stored * BLOCK {
+    if covered + u64::from(left) != length as u64 || blocks.len() != stored * BLOCK {
         return None;
     }
     out.extend(blocks);
-    Some(Form::Compressed(Clusters { extents, inline }))
+    Some(Form::Compressed(Clusters {
+        extents,
+        inline,
+        left,
+    }))
 }

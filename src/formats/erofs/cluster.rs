@@ -35,6 +35,19 @@ pub(super) struct Extent {
 pub(super) struct Clusters {
     pub(super) extents: Vec<Extent>,
     pub(super) inline: Option<Box<[u8]>>,
+    /// Bytes of input behind the extents, to be stored as a fragment.
+    pub(super) left: u32,
+}
+
+/// Where the end of a run of input may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// To blocks, as all before it.
+    Blocks,
+    /// Behind the inode, which has room for so many bytes.
+    Behind(usize),
+    /// To the packed file, if it is not longer than a cluster.
+    Fragment,
 }
 
 /// A compressor with its memory.
@@ -150,8 +163,8 @@ pub(super) fn parameters(options: &Options) -> Vec<u8> {
 }
 
 /// Compresses `input`, which starts at a block boundary of its file, to clusters of at most
-/// `cluster_size` bytes and appends them to `out`. Where `room` is not 0, `input` ends its file and
-/// the last cluster is returned instead of appended if it has at most `room` bytes.
+/// `cluster_size` bytes and appends them to `out`. `end` says what may become of its end: a last cluster behind the
+/// inode is returned instead of appended, and the length of a fragment said.
 ///
 /// # Errors
 /// What the compressor says.
@@ -159,16 +172,26 @@ pub(super) fn compress(
     codec: &mut Codec,
     input: &[u8],
     cluster_size: usize,
-    room: usize,
+    end: End,
     out: &mut Vec<u8>,
 ) -> Result<Clusters, String> {
     codec.begin();
+    let room = match end {
+        End::Behind(room) => room,
+        End::Blocks | End::Fragment => 0,
+    };
     let extent_max = EXTENT_MAX.max(cluster_size * 16);
     let mut extents = Vec::new();
     let mut inline = None;
     let mut rest = input;
     let mut packed = Vec::new();
+    let mut left = 0;
     while !rest.is_empty() {
+        if end == End::Fragment && rest.len() <= cluster_size {
+            // At most a cluster.
+            left = rest.len() as u32;
+            break;
+        }
         if rest.len() <= BLOCK && room == 0 {
             extents.push(raw(rest, out));
             break;
@@ -198,6 +221,15 @@ pub(super) fn compress(
                 break;
             }
         }
+        if taken == rest.len()
+            && end == End::Fragment
+            && let Some(whole) = whole_blocks(codec, rest, &packed, cluster_size)?
+        {
+            extents.push(padded(whole.taken, &whole.packed, out));
+            // At most a cluster.
+            left = (rest.len() - whole.taken) as u32;
+            break;
+        }
         if is_readable(&packed) && packed.len().next_multiple_of(BLOCK) < taken {
             extents.push(padded(taken, &packed, out));
         } else {
@@ -210,7 +242,11 @@ pub(super) fn compress(
         }
         rest = &rest[taken..];
     }
-    Ok(Clusters { extents, inline })
+    Ok(Clusters {
+        extents,
+        inline,
+        left,
+    })
 }
 
 /// Appends `block` (at most a block) as it is, filled up.
@@ -285,4 +321,23 @@ fn split(codec: &mut Codec, rest: &[u8], packed: &[u8], room: usize) -> Result<O
     let fits = taken == behind.len() && is_smaller && length <= room;
     let gains = filled + length < packed.len().next_multiple_of(BLOCK);
     Ok((fits && gains).then_some(halves))
+}
+
+/// Where the end of a file takes some blocks and a bit: the whole blocks filled, if what remains is short enough for a
+/// fragment.
+fn whole_blocks(
+    codec: &mut Codec,
+    rest: &[u8],
+    packed: &[u8],
+    longest: usize,
+) -> Result<Option<Halves>, String> {
+    let whole = packed.len() / BLOCK * BLOCK;
+    if whole == 0 || whole == packed.len() {
+        return Ok(None);
+    }
+    let mut halves = Halves::default();
+    halves.taken = codec.refit(rest, packed, whole, &mut halves.packed)?;
+    let gains = halves.packed.len().next_multiple_of(BLOCK) < halves.taken && is_readable(&halves.packed);
+    let fits = halves.taken < rest.len() && rest.len() - halves.taken <= longest;
+    Ok((gains && fits).then_some(halves))
 }

@@ -7,37 +7,20 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use super::cache::{self, ClusterCache, Piece};
-use super::cluster::{self, Clusters, Codec};
+use super::cluster::{self, Codec, End};
 use super::error::Error;
 use super::format::{BLOCK, NULL_ADDR};
+use super::fragments::Packed;
 use super::index;
 use super::model::{Compression, Content, FileSystem, InodeKind, Options, Stats};
 use super::ordered::ordered;
 use super::plan::Plan;
+use super::stored::{Cursor, Form, Stored, Units};
 
 /// What one job reads of a file at most.
-const SEGMENT: u64 = 4 << 20;
+pub(super) const SEGMENT: u64 = 4 << 20;
 /// Small files are put together into jobs of at least this many bytes.
-const BATCH: u64 = 1 << 20;
-
-/// Where the data of a file lies.
-#[derive(Debug)]
-pub(super) struct Stored {
-    /// The first block; [`NULL_ADDR`] where there is none.
-    pub(super) block: u32,
-    pub(super) form: Form,
-}
-
-/// How the data of a file is stored.
-#[derive(Debug)]
-pub(super) enum Form {
-    /// As it is; the last, partial block stands behind the inode where that holds it.
-    Flat,
-    /// As compressed clusters; the last may stand behind the inode.
-    Compressed(Clusters),
-    /// As the inode with this index, which has the same content.
-    Same(usize),
-}
+pub(super) const BATCH: u64 = 1 << 20;
 
 /// Whether so many bytes can stand behind an inode that, with its extended attributes, has `head`
 /// bytes: they may not cross the end of a block.
@@ -58,8 +41,10 @@ struct Part {
 /// What has become of a part.
 struct PartDone {
     inode: usize,
-    blocks: usize,
+    /// Bytes of its blocks.
+    length: usize,
     form: Form,
+    units: Units,
 }
 
 /// What has become of the parts of a job: their blocks, one behind the other.
@@ -68,16 +53,25 @@ struct Done {
     parts: Vec<PartDone>,
 }
 
-/// Jobs, and the files that need none as their content equals another's: copy, original.
+/// Jobs, and the files that need none: those whose content equals another's (copy, original), and fragments.
 struct Jobs {
     jobs: Vec<Vec<Part>>,
     same: Vec<(usize, usize)>,
+    fragments: Vec<usize>,
 }
 
-fn jobs<C: Content>(tree: &FileSystem<C>, plan: &Plan, heads: &[usize]) -> Jobs {
+fn jobs<C: Content>(worker: &Worker<'_, C>) -> Jobs {
+    let Worker {
+        tree,
+        plan,
+        options,
+        heads,
+        ..
+    } = *worker;
     let mut all = Jobs {
         jobs: Vec::new(),
         same: Vec::new(),
+        fragments: Vec::new(),
     };
     let mut known = HashMap::new();
     let mut batch = Vec::new();
@@ -90,15 +84,21 @@ fn jobs<C: Content>(tree: &FileSystem<C>, plan: &Plan, heads: &[usize]) -> Jobs 
         if size == 0 {
             continue;
         }
+        let is_fragment = options.fragments && size <= u64::from(options.cluster_size);
         if let Some(digest) = content.digest() {
             // What stands behind the inode depends on the room that its head leaves.
-            match known.entry((digest, size, heads[inode])) {
+            let head = if is_fragment { 0 } else { heads[inode] };
+            match known.entry((digest, size, head)) {
                 std::collections::hash_map::Entry::Occupied(entry) => {
                     all.same.push((inode, *entry.get()));
                     continue;
                 }
                 std::collections::hash_map::Entry::Vacant(entry) => entry.insert(inode),
             };
+        }
+        if is_fragment {
+            all.fragments.push(inode);
+            continue;
         }
         let mut offset = 0;
         while offset < size {
@@ -171,7 +171,8 @@ impl<C: Content> Worker<'_, C> {
             };
             done.parts.push(PartDone {
                 inode: part.inode,
-                blocks: (done.bytes.len() - start) / BLOCK,
+                length: done.bytes.len() - start,
+                units: self.units(part, &form, &done.bytes[start..]),
                 form,
             });
         }
@@ -201,15 +202,34 @@ impl<C: Content> Worker<'_, C> {
 
     /// Appends the part's blocks as they are, without a tail that will stand behind the inode.
     fn flat(&self, part: &Part, buffer: &[u8], out: &mut Vec<u8>) -> Form {
-        // Only the last segment can have a tail.
+        // Only the last segment can have a tail. Chunks find out later what becomes of it.
         let tail = buffer.len() % BLOCK;
-        if tail > 0 && fits_behind(self.heads[part.inode], tail) {
+        if tail > 0 && fits_behind(self.heads[part.inode], tail) && self.options.chunk_size.is_none() {
             out.extend(&buffer[..buffer.len() - tail]);
         } else {
             out.extend(buffer);
             out.resize(out.len().next_multiple_of(BLOCK), 0);
         }
         Form::Flat
+    }
+
+    /// What of a part may be there already.
+    fn units(&self, part: &Part, form: &Form, blocks: &[u8]) -> Units {
+        let extents = match form {
+            Form::Compressed(clusters) if self.options.dedupe => &clusters.extents,
+            Form::Flat if let Some(size) = self.options.chunk_size => {
+                let is_last = part.offset + part.length as u64 == part.size;
+                let tail = part.length % BLOCK;
+                let behind = match is_last && fits_behind(self.heads[part.inode], tail) {
+                    true => tail,
+                    false => 0,
+                };
+                // At most 1 MiB.
+                return Units::chunks(blocks, part.length, size as usize, behind);
+            }
+            _ => return Units::None,
+        };
+        Units::clusters(blocks, extents)
     }
 
     /// Appends the part's clusters, or the plain blocks where a whole file does not get smaller.
@@ -221,16 +241,21 @@ impl<C: Content> Worker<'_, C> {
         out: &mut Vec<u8>,
     ) -> Result<Form, Error> {
         let head = self.heads[part.inode];
-        let index = index::size(head, part.size);
+        // Clusters that are shared may need the longer index.
+        let index = match self.options.dedupe {
+            true => index::full_size(head, part.size),
+            false => index::size(head, part.size),
+        };
         let is_last = part.offset + part.length as u64 == part.size;
-        let room = match self.options.tail_packing && is_last {
-            true => BLOCK.saturating_sub(head + index),
-            false => 0,
+        let end = match is_last {
+            true if self.options.fragments => End::Fragment,
+            true if self.options.tail_packing => End::Behind(BLOCK.saturating_sub(head + index)),
+            _ => End::Blocks,
         };
         let start = out.len();
         let cluster_size = self.options.cluster_size as usize;
         let clusters =
-            cluster::compress(codec, buffer, cluster_size, room, out).map_err(|message| Error::Compress {
+            cluster::compress(codec, buffer, cluster_size, end, out).map_err(|message| Error::Compress {
                 path: self.plan.path(part.inode),
                 message,
             })?;
@@ -240,7 +265,8 @@ impl<C: Content> Worker<'_, C> {
                 true => buffer.len(),
                 false => buffer.len().next_multiple_of(BLOCK),
             };
-            let packed = out.len() - start + index + clusters.inline.as_ref().map_or(0, |bytes| bytes.len());
+            let inline = clusters.inline.as_ref().map_or(0, |bytes| bytes.len());
+            let packed = out.len() - start + index + inline + clusters.left as usize;
             if packed >= plain {
                 out.truncate(start);
                 return Ok(self.flat(part, buffer, out));
@@ -250,6 +276,15 @@ impl<C: Content> Worker<'_, C> {
     }
 }
 
+/// What [`write`] has written.
+pub(super) struct Written {
+    /// Where each inode's data lies.
+    pub(super) stored: Vec<Option<Stored>>,
+    pub(super) packed: Option<Packed>,
+    /// The first free block.
+    pub(super) next: u32,
+}
+
 /// Writes the data of all regular files from block `first` on. Returns where each inode's data lies,
 /// and the block behind the last.
 pub(super) fn write<C: Content>(
@@ -257,73 +292,55 @@ pub(super) fn write<C: Content>(
     first: u32,
     out: &mut impl Write,
     stats: &mut Stats,
-) -> Result<(Vec<Option<Stored>>, u32), Error> {
-    let Worker {
-        tree,
-        plan,
-        options,
-        heads,
-        ..
-    } = *worker;
-    let Jobs { jobs, same } = jobs(tree, plan, heads);
+) -> Result<Written, Error> {
+    let Worker { tree, options, .. } = *worker;
+    let Jobs {
+        jobs,
+        same,
+        fragments,
+    } = jobs(worker);
     let mut stored: Vec<Option<Stored>> = Vec::new();
     stored.resize_with(tree.inodes.len(), || None);
-    let mut next = first;
+    let mut cursor = Cursor::new(first, out);
     ordered(
         jobs.len(),
         || (Codec::new(options), Vec::new()),
         |state, job| worker.job(state, &jobs[job]),
         |done| {
             let done = done?;
-            out.write_all(&done.bytes).map_err(Error::Write)?;
+            let mut bytes = &done.bytes[..];
             for part in done.parts {
-                let block = next;
-                next = u32::try_from(part.blocks)
-                    .ok()
-                    .and_then(|blocks| next.checked_add(blocks))
-                    .filter(|next| *next < NULL_ADDR)
-                    .ok_or(Error::TooLarge)?;
-                add(&mut stored[part.inode], block, part);
+                let (own, behind) = bytes.split_at(part.length);
+                cursor.put(&mut stored[part.inode], part.form, own, &part.units)?;
+                bytes = behind;
             }
             Ok(())
         },
     )?;
+    for inode in fragments {
+        stored[inode] = Some(Stored::new(NULL_ADDR, Form::Fragment));
+    }
+    let packed = worker.write_fragments(&mut stored, &mut cursor)?;
+    let next = cursor.next();
+    stats.shared_blocks = cursor.shared_blocks();
     stats.shared_files = same.len() as u64;
     for (copy, original) in same {
-        stored[copy] = Some(Stored {
-            block: NULL_ADDR,
-            form: Form::Same(original),
-        });
+        stored[copy] = Some(Stored::new(NULL_ADDR, Form::Same(original)));
     }
     for inode in &tree.inodes {
         if let InodeKind::File(content) = &inode.kind {
             stats.content_bytes += content.size();
         }
     }
-    stats.compressed_files = stored
-        .iter()
-        .flatten()
-        .filter(|stored| matches!(stored.form, Form::Compressed(_)))
-        .count() as u64;
-    Ok((stored, next))
-}
-
-/// Puts a part behind what is already there of its file.
-fn add(slot: &mut Option<Stored>, block: u32, part: PartDone) {
-    match slot {
-        None => {
-            *slot = Some(Stored {
-                block: if part.blocks > 0 { block } else { NULL_ADDR },
-                form: part.form,
-            });
+    for stored in stored.iter().flatten() {
+        if let Form::Compressed(clusters) = &stored.form {
+            stats.compressed_files += 1;
+            stats.fragmented_files += u64::from(clusters.left > 0);
         }
-        Some(stored) => {
-            if let (Form::Compressed(clusters), Form::Compressed(more)) = (&mut stored.form, part.form) {
-                clusters.extents.extend(more.extents);
-                clusters.inline = more.inline;
-            }
-        }
+        stats.fragmented_files += u64::from(matches!(stored.form, Form::Fragment));
+        stats.chunked_files += u64::from(matches!(stored.form, Form::Chunks));
     }
+    Ok(Written { stored, packed, next })
 }
 
 /// The tail of a file of `size` bytes, read for standing behind its inode.

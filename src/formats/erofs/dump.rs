@@ -70,13 +70,17 @@ fn describe<S: Content>(
     for (name, value) in image.xattrs(inode)? {
         let _ = writeln!(text, "  xattr {} = {}", name.escape_ascii(), value.escape_ascii());
     }
-    if head.layout == Layout::CompressedCompact {
+    if matches!(head.layout, Layout::CompressedCompact | Layout::CompressedFull) {
+        if let Some(start) = image.fragment_start(inode)? {
+            let _ = writeln!(text, "  fragment at {start}");
+        }
         image.extents(inode, |found| {
-            let kind = match (found.raw, found.inline) {
+            let kind = match (found.raw, found.is_tail) {
+                (false, false) if found.partial => "packed, the beginning",
                 (false, false) => "packed",
-                (false, true) => "packed, behind the inode",
+                (false, true) => "packed, elsewhere",
                 (true, false) => "plain",
-                (true, true) => "plain, behind the inode",
+                (true, true) => "plain, elsewhere",
             };
             let _ = writeln!(
                 text,

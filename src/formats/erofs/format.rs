@@ -31,7 +31,16 @@ pub(super) const INCOMPAT_BIG_PCLUSTER: u32 = 0x2;
 /// The last cluster of a file may stand behind its inode.
 pub(super) const INCOMPAT_ZTAILPACKING: u32 = 0x10;
 
-pub(super) const INCOMPAT_KNOWN: u32 = INCOMPAT_ZERO_PADDING | INCOMPAT_BIG_PCLUSTER | INCOMPAT_ZTAILPACKING;
+/// Files may be stored as chunks, each with its address.
+pub(super) const INCOMPAT_CHUNKED: u32 = 0x4;
+/// Small files and ends of others may lie in the packed file; clusters may be shared. One bit says both.
+pub(super) const INCOMPAT_FRAGMENTS: u32 = 0x20;
+
+pub(super) const INCOMPAT_KNOWN: u32 = INCOMPAT_ZERO_PADDING
+    | INCOMPAT_BIG_PCLUSTER
+    | INCOMPAT_CHUNKED
+    | INCOMPAT_ZTAILPACKING
+    | INCOMPAT_FRAGMENTS;
 
 /// The little-endian number at `at`; panics where `bytes` is too short, so callers slice first.
 pub(super) fn get16(bytes: &[u8], at: usize) -> u16 {
@@ -57,10 +66,14 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 pub(super) enum Layout {
     /// Whole blocks from an address on.
     FlatPlain = 0,
+    /// Clusters, with the full index behind the inode.
+    CompressedFull = 1,
     /// The same, but the last, partial block stands behind the inode.
     FlatInline = 2,
     /// Clusters, with the compact index behind the inode.
     CompressedCompact = 3,
+    /// Chunks of the same size, with their addresses behind the inode.
+    Chunked = 4,
 }
 
 /// The algorithm of compressed clusters (`h_algorithmtype`, bit number of `available_compr_algs`).
@@ -85,6 +98,8 @@ pub(super) struct Super {
     pub(super) uuid: [u8; 16],
     pub(super) volume_name: [u8; 16],
     pub(super) algorithms: u16,
+    /// The number of the packed file; 0 where there is none.
+    pub(super) packed_nid: u64,
 }
 
 impl Super {
@@ -106,6 +121,7 @@ impl Super {
         put(s, 64, &self.volume_name);
         put(s, 80, &self.incompat.to_le_bytes());
         put(s, 84, &self.algorithms.to_le_bytes());
+        put(s, 96, &self.packed_nid.to_le_bytes());
         put(s, SUPER_SIZE, parameters);
         let checksum = checksum(&block);
         put(&mut block, SUPER_OFFSET + 4, &checksum.to_le_bytes());
@@ -145,6 +161,7 @@ impl Super {
             uuid: array(48),
             volume_name: array(64),
             algorithms: get16(s, 84),
+            packed_nid: get64(s, 96),
         })
     }
 }
@@ -225,8 +242,10 @@ impl InodeHead {
         let format = get16(bytes, 0);
         let layout = match format >> 1 {
             0 => Layout::FlatPlain,
+            1 => Layout::CompressedFull,
             2 => Layout::FlatInline,
             3 => Layout::CompressedCompact,
+            4 => Layout::Chunked,
             _ => return Err("the inode's data layout is not supported here"),
         };
         let common = Self {

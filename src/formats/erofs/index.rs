@@ -1,15 +1,21 @@
 //! The compact cluster index behind a compressed inode: for every block of the file, whether an
 //! extent starts in it and where, or how far its start is away. Two blocks share eight bytes, in the
 //! middle of long indexes sixteen blocks share 32; the address of the first cluster is stored once in
-//! each such pack.
+//! each such pack. Where clusters do not lie one behind the other, the full index says of every block in eight bytes
+//! the same, each address included. What stands in the packed file as a whole has a header alone.
 
 use super::cluster::{self, Extent};
-use super::format::{BLOCK, BLOCK_BITS, Wrong, get16, get32};
+use super::format::{BLOCK, BLOCK_BITS};
+use super::index_reader::Tail;
 use super::model::Compression;
 
 pub(super) const ADVISE_COMPACTED_2B: u16 = 0x1;
 pub(super) const ADVISE_BIG_PCLUSTER: u16 = 0x2 | 0x4;
 pub(super) const ADVISE_INLINE_PCLUSTER: u16 = 0x8;
+pub(super) const ADVISE_INTERLACED: u16 = 0x10;
+pub(super) const ADVISE_FRAGMENT: u16 = 0x20;
+/// In a header, read as one number: the whole file is a fragment, and the rest of the number says where.
+pub(super) const WHOLE_FRAGMENT: u64 = 1 << 63;
 /// Length of the header before the packs.
 pub(super) const MAP_HEADER: usize = 8;
 /// In the first block behind an extent's start: the value is the number of the cluster's blocks.
@@ -19,6 +25,12 @@ pub(super) const TYPE_HEAD: u16 = 1;
 pub(super) const TYPE_NONHEAD: u16 = 2;
 /// Bits of an entry's value; its type stands above them.
 pub(super) const VALUE_BITS: u32 = 12;
+/// Length of an entry of a full index.
+pub(super) const FULL_ENTRY: usize = 8;
+/// In a full index, with a start: the cluster goes on behind the extent.
+pub(super) const PARTIAL_REF: u16 = 1 << 15;
+/// Zeros between the header and a full index.
+const FULL_GAP: usize = 8;
 
 /// The packs of an index: how many blocks are described in packs of two, then of sixteen, and then
 /// of two again.
@@ -63,6 +75,28 @@ pub(super) fn size(head: usize, size: u64) -> usize {
     packs.header - head + MAP_HEADER + packs.length()
 }
 
+/// Where the entries of a full index start, in bytes from the start of the inode.
+pub(super) fn full_start(head: usize) -> usize {
+    head.next_multiple_of(8) + MAP_HEADER + FULL_GAP
+}
+
+/// As [`size`], of a full index.
+pub(super) fn full_size(head: usize, size: u64) -> usize {
+    full_start(head) - head + size.div_ceil(BLOCK as u64) as usize * FULL_ENTRY
+}
+
+/// Length of what stands in place of an index where the whole file is a fragment.
+pub(super) fn fragment_size(head: usize) -> usize {
+    head.next_multiple_of(8) - head + MAP_HEADER
+}
+
+/// That for a file that begins at byte `offset` of the packed file.
+pub(super) fn encode_fragment(head: usize, offset: u64) -> Vec<u8> {
+    let mut out = vec![0; fragment_size(head) - MAP_HEADER];
+    out.extend((offset | WHOLE_FRAGMENT).to_le_bytes());
+    out
+}
+
 /// What is said of a block of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Block {
@@ -88,11 +122,11 @@ enum Block {
 
 /// The blocks of a file with, for each, the address that an index pack which begins with it needs:
 /// that of the cluster whose start or count comes first.
-fn blocks(extents: &[Extent], first: u32) -> Vec<(Block, u32)> {
+fn blocks(extents: &[Extent], addresses: &[u32]) -> Vec<(Block, u32)> {
     let mut all = Vec::new();
-    let mut address = first;
+    let mut behind = 0;
     let mut offset = 0;
-    for extent in extents {
+    for (extent, &address) in extents.iter().zip(addresses) {
         let end = offset + extent.length as usize;
         // The last extent of a file may end within the block in which it starts.
         let count = (end >> BLOCK_BITS).max(1);
@@ -118,7 +152,7 @@ fn blocks(extents: &[Extent], first: u32) -> Vec<(Block, u32)> {
                 }
             });
         }
-        address = next;
+        behind = next;
         offset = match end < BLOCK {
             // Nothing more to say of this block.
             true => 0,
@@ -130,7 +164,7 @@ fn blocks(extents: &[Extent], first: u32) -> Vec<(Block, u32)> {
             plain: true,
             offset: offset as u16,
         };
-        all.push((end, address));
+        all.push((end, behind));
     }
     all
 }
@@ -159,30 +193,74 @@ fn pack(blocks: &[(Block, u32)], count: usize, length: usize, out: &mut Vec<u8>)
     }
 }
 
-/// The index of a file of `size` bytes whose clusters lie one behind the other from block `first`
-/// on, with the padding before it. `inline` is the length of the last cluster where that stands
-/// behind the inode.
-pub(super) fn encode(
-    extents: &[Extent],
-    file_size: u64,
-    first: u32,
-    head: usize,
-    inline: Option<usize>,
-    compression: Compression,
-) -> Vec<u8> {
-    let packs = Packs::new(head, file_size);
-    let blocks = blocks(extents, first);
-    let mut out = vec![0; packs.header - head];
-    let mut advise = ADVISE_COMPACTED_2B | ADVISE_BIG_PCLUSTER;
-    if inline.is_some() {
-        advise |= ADVISE_INLINE_PCLUSTER;
+/// Whether the clusters lie one behind the other, as a compact index can only say.
+pub(super) fn is_compact(extents: &[Extent], addresses: &[u32]) -> bool {
+    let mut pairs = extents.iter().zip(addresses).zip(addresses.iter().skip(1));
+    pairs.all(|((extent, address), next)| address.checked_add(u32::from(extent.blocks)) == Some(*next))
+}
+
+/// The header of an index, with the padding before it.
+fn header(head: usize, mut advise: u16, tail: Tail, compression: Compression) -> Vec<u8> {
+    let mut out = vec![0; head.next_multiple_of(8) - head];
+    match tail {
+        Tail::Blocks => out.extend([0; 4]),
+        Tail::Behind(length) => {
+            advise |= ADVISE_INLINE_PCLUSTER;
+            out.extend([0; 2]);
+            out.extend(length.to_le_bytes());
+        }
+        Tail::Fragment(offset) => {
+            advise |= ADVISE_FRAGMENT;
+            out.extend(offset.to_le_bytes());
+        }
     }
-    out.extend([0; 2]);
-    // Less than a block.
-    out.extend((inline.unwrap_or_default() as u16).to_le_bytes());
     out.extend(advise.to_le_bytes());
     out.push(cluster::algorithm(compression).map_or(0, |algorithm| algorithm as u8));
     out.push(0);
+    out
+}
+
+/// The full index of a file, with the padding before it: its clusters are at `addresses`, that of a fragment being
+/// the upper half of its place in the packed file.
+pub(super) fn encode_full(
+    extents: &[Extent],
+    addresses: &[u32],
+    head: usize,
+    tail: Tail,
+    compression: Compression,
+) -> Vec<u8> {
+    let mut out = header(head, ADVISE_BIG_PCLUSTER, tail, compression);
+    out.extend([0; FULL_GAP]);
+    for (block, address) in blocks(extents, addresses) {
+        let (kind, offset, rest) = match block {
+            Block::Start { plain, offset } => (if plain { TYPE_PLAIN } else { TYPE_HEAD }, offset, address),
+            Block::Count { blocks, ahead } => (
+                TYPE_NONHEAD,
+                0,
+                u32::from(blocks | CBLKCNT) | u32::from(ahead) << 16,
+            ),
+            Block::Within { back, ahead } => (TYPE_NONHEAD, 0, u32::from(back) | u32::from(ahead) << 16),
+        };
+        out.extend(kind.to_le_bytes());
+        out.extend(offset.to_le_bytes());
+        out.extend(rest.to_le_bytes());
+    }
+    out
+}
+
+/// The compact index of a file of `file_size` bytes whose clusters lie one behind the other at `addresses`, with the
+/// padding before it.
+pub(super) fn encode(
+    extents: &[Extent],
+    addresses: &[u32],
+    file_size: u64,
+    head: usize,
+    tail: Tail,
+    compression: Compression,
+) -> Vec<u8> {
+    let packs = Packs::new(head, file_size);
+    let blocks = blocks(extents, addresses);
+    let mut out = header(head, ADVISE_COMPACTED_2B | ADVISE_BIG_PCLUSTER, tail, compression);
     let (before, rest) = blocks.split_at(packs.before.min(blocks.len()));
     let (middle, after) = rest.split_at(packs.middle.min(rest.len()));
     for (part, count, length) in [(before, 2, 8), (middle, 16, 32), (after, 2, 8)] {
@@ -191,153 +269,6 @@ pub(super) fn encode(
         }
     }
     out
-}
-
-/// An extent as read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
-    /// Where it starts in the file, in bytes.
-    pub(super) start: u64,
-    /// Bytes of the file.
-    pub(super) length: u64,
-    /// The cluster's first block, and how many it has.
-    pub(super) block: u32,
-    pub(super) blocks: u16,
-    pub(super) raw: bool,
-    /// The cluster stands behind the index instead.
-    pub(super) inline: bool,
-}
-
-/// The header of an index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct MapHeader {
-    /// Length of the last cluster where it stands behind the index.
-    pub(super) inline: Option<u16>,
-    /// The algorithm's number.
-    pub(super) algorithm: u8,
-}
-
-impl MapHeader {
-    /// Reads the header's eight bytes.
-    pub(super) fn decode(bytes: &[u8; MAP_HEADER]) -> Result<Self, Wrong> {
-        let advise = get16(bytes, 4);
-        if advise & !ADVISE_INLINE_PCLUSTER != ADVISE_COMPACTED_2B | ADVISE_BIG_PCLUSTER || bytes[7] != 0 {
-            return Err("the form of the cluster index is not supported here");
-        }
-        Ok(Self {
-            inline: (advise & ADVISE_INLINE_PCLUSTER != 0).then(|| get16(bytes, 2)),
-            algorithm: bytes[6] & 15,
-        })
-    }
-}
-
-/// An extent of which only the start has been read.
-#[derive(Debug, Clone, Copy)]
-struct Open {
-    start: u64,
-    raw: bool,
-    block: u32,
-    blocks: Option<u16>,
-    /// The block in which, as has been said ahead, the next extent starts.
-    next: Option<u64>,
-}
-
-const DISTANCE: Wrong = "a distance in the cluster index is wrong";
-/// Larger distances are said to be this.
-const FAR: u64 = CBLKCNT as u64 - 1;
-
-/// Reads the packs of an index, [`Packs::length`] bytes, and gives each extent to `take`.
-pub(super) fn decode<E: From<Wrong>>(
-    bytes: &[u8],
-    packs: Packs,
-    file_size: u64,
-    has_inline: bool,
-    mut take: impl FnMut(Found) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut open: Option<Open> = None;
-    let mut close = |open: Open, end: u64, end_number: u64| -> Result<(), E> {
-        if open.next.is_some_and(|next| next != end_number) {
-            return Err(DISTANCE.into());
-        }
-        let length = end.checked_sub(open.start).filter(|length| *length > 0);
-        take(Found {
-            start: open.start,
-            length: length.ok_or("the extents of the cluster index overlap")?,
-            block: open.block,
-            blocks: open.blocks.unwrap_or(1),
-            raw: open.raw,
-            inline: end >= file_size && has_inline,
-        })
-    };
-    let mut at = 0;
-    let mut number: u64 = 0;
-    for (total, count, length) in [(packs.before, 2, 8), (packs.middle, 16, 32), (packs.after, 2, 8)] {
-        let width = (length * 8 - 32) / count;
-        for begun in (0..total).step_by(count) {
-            let pack = bytes
-                .get(at..at + length)
-                .ok_or("the cluster index is too short")?;
-            at += length;
-            let mut block = get32(pack, length - 4);
-            // Whether the last start in this pack has had no count, so that its cluster has one block.
-            let mut uncounted = false;
-            for i in 0..count.min(total - begun) {
-                let bits = i * width;
-                let window = pack[bits / 8..].iter().take(3).rev();
-                let value = window.fold(0, |value, byte| value << 8 | u32::from(*byte)) >> (bits % 8);
-                let kind = (value >> VALUE_BITS & 3) as u16;
-                let value = (value & ((1 << VALUE_BITS) - 1)) as u16;
-                match kind {
-                    TYPE_PLAIN | TYPE_HEAD => {
-                        if uncounted {
-                            block = block.wrapping_add(1);
-                        }
-                        uncounted = true;
-                        let start = (number << BLOCK_BITS) + u64::from(value);
-                        if let Some(open) = open.take() {
-                            close(open, start.min(file_size), number)?;
-                        } else if start != 0 {
-                            return Err("the cluster index does not begin with an extent".into());
-                        }
-                        // At the very end of the file it only says where the last extent ends.
-                        if start < file_size {
-                            open = Some(Open {
-                                start,
-                                raw: kind == TYPE_PLAIN,
-                                block,
-                                blocks: None,
-                                next: None,
-                            });
-                        }
-                    }
-                    TYPE_NONHEAD if value & CBLKCNT != 0 => {
-                        let open = open.as_mut().ok_or("a count has no extent")?;
-                        let blocks = value & !CBLKCNT;
-                        if open.blocks.replace(blocks).is_some() || blocks == 0 {
-                            return Err("an extent has a wrong count of blocks".into());
-                        }
-                        block = block.wrapping_add(u32::from(blocks));
-                        uncounted = false;
-                    }
-                    // Distances follow from the order, but the kernel goes by them.
-                    TYPE_NONHEAD => {
-                        let open = open.as_mut().ok_or("an entry has no extent")?;
-                        if i + 1 == count {
-                            open.next = (value < CBLKCNT - 1).then(|| number + u64::from(value));
-                        } else if u64::from(value) != (number - (open.start >> BLOCK_BITS)).min(FAR) {
-                            return Err(DISTANCE.into());
-                        }
-                    }
-                    _ => return Err("the cluster index has an unknown entry".into()),
-                }
-                number += 1;
-            }
-        }
-    }
-    match open {
-        Some(open) => close(open, file_size, number),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -370,7 +301,7 @@ mod tests {
         ];
         let start = |plain, offset| Block::Start { plain, offset };
         assert_eq!(
-            blocks(&extents, 10),
+            blocks(&extents, &[10, 12, 13]),
             [
                 (start(false, 0), 10),
                 (Block::Count { blocks: 2, ahead: 2 }, 10),

@@ -3,15 +3,21 @@
 
 use std::io::Write;
 
-use super::cluster::Clusters;
-use super::data::{self, Form, Stored, fits_behind};
+use super::chunks;
+use super::cluster::{Clusters, Extent};
+use super::data::{self, fits_behind};
 use super::directory;
 use super::error::Error;
-use super::format::{BLOCK, InodeHead, Layout, NULL_ADDR, SLOT, encode_device, file_type};
+use super::format::{
+    BLOCK, COMPACT_SIZE, EXTENDED_SIZE, InodeHead, Layout, NULL_ADDR, S_IFREG, SLOT, encode_device, file_type,
+};
+use super::fragments::Packed;
 use super::index;
+use super::index_reader::Tail;
 use super::model::{Content, FileSystem, Inode, InodeKind, Options};
 use super::plan::Plan;
 use super::space::Space;
+use super::stored::{Form, Stored};
 use super::xattr::{self, SharedXattrs};
 
 /// Everything that the metadata is made from.
@@ -24,6 +30,7 @@ pub(super) struct Metadata<'a, C> {
     pub(super) heads: &'a [usize],
     /// Where files' data lies, by index.
     pub(super) stored: &'a [Option<Stored>],
+    pub(super) packed: Option<&'a Packed>,
 }
 
 /// Where everything lies, in bytes from the start of the metadata area.
@@ -33,6 +40,8 @@ pub(super) struct Places {
     blocks: Vec<Option<u64>>,
     /// The shared extended attributes.
     pub(super) shared: u64,
+    /// The inode of the packed file.
+    packed: Option<u64>,
     /// Length of the area in blocks.
     pub(super) length: u64,
     root: usize,
@@ -42,6 +51,11 @@ impl Places {
     /// The number of an inode: its slot.
     fn nid(&self, index: usize) -> u64 {
         self.inodes[index] / SLOT as u64
+    }
+
+    /// The number of the packed file; 0 where there is none.
+    pub(super) fn packed_nid(&self) -> u64 {
+        self.packed.map_or(0, |position| position / SLOT as u64)
     }
 
     /// The root's number; it is always at the start.
@@ -55,6 +69,7 @@ enum Piece {
     Inode(usize),
     Blocks(usize),
     Shared,
+    Packed,
 }
 
 impl<C: Content> Metadata<'_, C> {
@@ -101,6 +116,7 @@ impl<C: Content> Metadata<'_, C> {
             inodes: vec![0; self.tree.inodes.len()],
             blocks: vec![None; self.tree.inodes.len()],
             shared: 0,
+            packed: None,
             length: 0,
             root: self.tree.root.0,
         };
@@ -126,7 +142,18 @@ impl<C: Content> Metadata<'_, C> {
             places.inodes[index] = space.take(self.heads[index] + self.length_behind(index));
             places.blocks[index] = self.place_blocks(index, &mut space);
         }
+        places.packed = self.packed.map(|packed| {
+            let head = self.packed_head(packed);
+            let own = head_length(&head, self.options.build_time);
+            space.take(own + self.index_size(own, head.size, &packed.stored))
+        });
         places.length = space.blocks();
+        // fsck.erofs 1.5 looks for extended attributes behind an inode even where there are none.
+        let end = places.length * BLOCK as u64;
+        let is_at_end = |index: &usize| places.inodes[*index] + self.heads[*index] as u64 == end;
+        if self.plan.order.iter().any(is_at_end) {
+            places.length += 1;
+        }
         places
     }
 
@@ -136,15 +163,32 @@ impl<C: Content> Metadata<'_, C> {
         let head = self.heads[index];
         match &self.inode(index).kind {
             InodeKind::File(content) => match self.stored(index).map(|stored| &stored.form) {
-                Some(Form::Compressed(clusters)) => {
-                    index::size(head, content.size())
-                        + clusters.inline.as_ref().map_or(0, |bytes| bytes.len())
-                }
+                Some(Form::Compressed(_) | Form::Fragment) => self
+                    .stored(index)
+                    .map_or(0, |stored| self.index_size(head, content.size(), stored)),
+                Some(Form::Chunks) => self
+                    .stored(index)
+                    .map_or(0, |stored| chunks::encoded_length(&stored.addresses)),
                 _ => self.tail_length(index, content.size()),
             },
             _ => self
                 .local_size(index)
                 .map_or(0, |size| self.tail_length(index, size)),
+        }
+    }
+
+    /// Bytes of the cluster index of a file of `size` bytes, with what stands behind it.
+    fn index_size(&self, head: usize, size: u64, stored: &Stored) -> usize {
+        match &stored.form {
+            Form::Fragment => index::fragment_size(head),
+            Form::Compressed(clusters) => {
+                let index = match needs_full_index(stored) {
+                    true => index::full_size(head, size),
+                    false => index::size(head, size),
+                };
+                index + clusters.inline.as_ref().map_or(0, |bytes| bytes.len())
+            }
+            Form::Flat | Form::Chunks | Form::Same(_) => 0,
         }
     }
 
@@ -180,6 +224,7 @@ impl<C: Content> Metadata<'_, C> {
                 pieces.push((position, Piece::Blocks(index)));
             }
         }
+        pieces.extend(places.packed.map(|position| (position, Piece::Packed)));
         pieces.sort_unstable_by_key(|(position, _)| *position);
         let numbers: Vec<u32> = self.numbers();
         let mut at = 0;
@@ -194,6 +239,9 @@ impl<C: Content> Metadata<'_, C> {
         for (position, piece) in pieces {
             let bytes = match piece {
                 Piece::Shared => self.shared.area.clone(),
+                Piece::Packed => self
+                    .packed
+                    .map_or_else(Vec::new, |packed| self.packed_bytes(packed)),
                 Piece::Blocks(index) => {
                     let mut bytes = self.local_bytes(index, places);
                     bytes.truncate(self.blocks_length(index));
@@ -280,19 +328,13 @@ impl<C: Content> Metadata<'_, C> {
         let Some(stored) = self.stored(index) else {
             return Ok(Vec::new());
         };
-        if let Form::Compressed(Clusters { extents, inline }) = &stored.form {
-            head.layout = Layout::CompressedCompact;
-            head.union = extents.iter().map(|extent| u32::from(extent.blocks)).sum();
-            let mut bytes = index::encode(
-                extents,
-                head.size,
-                stored.block,
-                self.heads[index],
-                inline.as_deref().map(<[u8]>::len),
-                self.options.compression,
-            );
-            bytes.extend(inline.iter().flatten());
-            return Ok(bytes);
+        if matches!(stored.form, Form::Compressed(_) | Form::Fragment) {
+            return Ok(self.index_bytes(self.heads[index], head, stored));
+        }
+        if let (Form::Chunks, Some(size)) = (&stored.form, self.options.chunk_size) {
+            head.layout = Layout::Chunked;
+            head.union = chunks::Format::new(size).encode();
+            return Ok(chunks::encode(&stored.addresses));
         }
         head.union = stored.block;
         if !self.has_tail(index, head.size) {
@@ -305,10 +347,100 @@ impl<C: Content> Metadata<'_, C> {
         })
     }
 
+    /// Completes the inode of a compressed file, whose length with its extended attributes is `own`, and returns its
+    /// cluster index with what stands behind it.
+    fn index_bytes(&self, own: usize, head: &mut InodeHead, stored: &Stored) -> Vec<u8> {
+        head.layout = Layout::CompressedCompact;
+        let Form::Compressed(Clusters {
+            extents,
+            inline,
+            left,
+        }) = &stored.form
+        else {
+            head.union = 0;
+            return index::encode_fragment(own, stored.fragment);
+        };
+        head.union = extents.iter().map(|extent| u32::from(extent.blocks)).sum();
+        let compression = self.options.compression;
+        // Shorter than a block.
+        let mut tail = inline
+            .as_ref()
+            .map_or(Tail::Blocks, |bytes| Tail::Behind(bytes.len() as u16));
+        let (mut extents, mut addresses) = (extents.clone(), stored.addresses.clone());
+        if *left > 0 {
+            tail = Tail::Fragment(stored.fragment as u32);
+            let behind = extents
+                .last()
+                .zip(addresses.last())
+                .map_or(0, |(extent, address)| address + u32::from(extent.blocks));
+            addresses.push(match needs_full_index(stored) {
+                true => (stored.fragment >> 32) as u32,
+                false => behind,
+            });
+            extents.push(Extent {
+                length: *left,
+                blocks: 0,
+                raw: false,
+            });
+        }
+        let mut bytes = match needs_full_index(stored) {
+            true => {
+                head.layout = Layout::CompressedFull;
+                index::encode_full(&extents, &addresses, own, tail, compression)
+            }
+            false => index::encode(&extents, &addresses, head.size, own, tail, compression),
+        };
+        bytes.extend(inline.iter().flatten());
+        bytes
+    }
+
+    /// The packed file's inode without what follows it. Nobody sees it.
+    fn packed_head(&self, packed: &Packed) -> InodeHead {
+        InodeHead {
+            layout: Layout::CompressedCompact,
+            xattr_count: 0,
+            mode: S_IFREG | 0o400,
+            nlink: 1,
+            size: packed.size,
+            union: 0,
+            // Behind all others, which are fewer than 2^32 as they have places.
+            ino: self.plan.order.len() as u32 + 1,
+            uid: 0,
+            gid: 0,
+            mtime: self.options.build_time,
+        }
+    }
+
+    fn packed_bytes(&self, packed: &Packed) -> Vec<u8> {
+        let mut head = self.packed_head(packed);
+        let own = head_length(&head, self.options.build_time);
+        let behind = self.index_bytes(own, &mut head, &packed.stored);
+        let mut bytes = head.encode(self.options.build_time);
+        bytes.extend(behind);
+        bytes
+    }
+
     fn entry_error(&self, index: usize, fault: super::error::Fault) -> Error {
         Error::Entry {
             path: self.plan.path(index),
             fault,
         }
+    }
+}
+
+/// Whether the compact index cannot say where a compressed file's data lies.
+fn needs_full_index(stored: &Stored) -> bool {
+    let Form::Compressed(clusters) = &stored.form else {
+        return false;
+    };
+    let is_far = clusters.left > 0 && u32::try_from(stored.fragment).is_err();
+    is_far || !index::is_compact(&clusters.extents, &stored.addresses)
+}
+
+/// Length of an inode without extended attributes.
+fn head_length(head: &InodeHead, build_time: i64) -> usize {
+    match head.is_compact(build_time) {
+        true => COMPACT_SIZE,
+        false => EXTENDED_SIZE,
     }
 }

@@ -141,6 +141,14 @@ pub struct Options {
     /// Whether the last cluster of a compressed file may stand behind its inode, which saves about
     /// half a block a file. Kernels from 5.17 on.
     pub tail_packing: bool,
+    /// Whether files of up to a cluster, and the ends of others, are compressed together, in a file that has no
+    /// name. Instead of [`Options::tail_packing`]. Kernels from 6.1 on.
+    pub fragments: bool,
+    /// Whether compressed clusters that are equal are stored once, wherever they stand. Kernels from 6.1 on.
+    pub dedupe: bool,
+    /// Without compression: the size of chunks, a power of two from 4096 to 1 MiB, of which equal ones are stored once
+    /// and those of zeros not at all. Kernels from 5.15 on.
+    pub chunk_size: Option<u32>,
 }
 
 impl Default for Options {
@@ -152,6 +160,9 @@ impl Default for Options {
             compression: Compression::None,
             cluster_size: 64 << 10,
             tail_packing: true,
+            fragments: false,
+            dedupe: false,
+            chunk_size: None,
         }
     }
 }
@@ -168,6 +179,12 @@ pub struct Stats {
     pub content_bytes: u64,
     /// Files that are stored compressed.
     pub compressed_files: u64,
+    /// Files of which all or the end is a fragment.
+    pub fragmented_files: u64,
     /// Files that share the blocks of another with the same content.
     pub shared_files: u64,
+    /// Files in chunks, some of which are shared or holes.
+    pub chunked_files: u64,
+    /// Blocks that are not stored, as an equal cluster or chunk is, or as they are zeros.
+    pub shared_blocks: u64,
 }

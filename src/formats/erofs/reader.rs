@@ -2,23 +2,21 @@
 //! volume's size before it is used, and what is held in memory is bounded by it.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::Write;
+use std::sync::Mutex;
 
-use flate2::{Decompress, FlushDecompress, Status};
-
+use super::chunks;
+use super::clusters_reader::Recent;
 use super::directory;
 use super::format::{
-    Algorithm, BLOCK, EXTENDED_SIZE, InodeHead, Layout, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, SLOT, Super,
+    BLOCK, EXTENDED_SIZE, InodeHead, Layout, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, SLOT, Super,
 };
-use super::index::{self, MAP_HEADER, MapHeader, Packs};
 use super::model::Content;
 use super::read_error::ReadError;
 use super::xattr::{self, Xattrs};
-use crate::sys::lz4;
 
-/// The kernel's bounds on a cluster: blocks on disk, bytes of its file.
-const CLUSTER_BLOCKS_MAX: u16 = 256;
-const EXTENT_MAX: u64 = 12 << 20;
+/// What is read at once of uncompressed data.
+const PIECE: u64 = 1 << 20;
 
 /// What the superblock says of the volume as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +37,7 @@ pub struct Image<S> {
     superblock: Super,
     /// Length in bytes, as the superblock says and the source has.
     length: u64,
+    pub(super) recent: Mutex<Option<Recent>>,
 }
 
 /// An inode of a volume.
@@ -47,9 +46,9 @@ pub struct StoredInode {
     pub(super) nid: u64,
     pub(super) head: InodeHead,
     /// Where it lies, in bytes from the start of the volume.
-    at: u64,
+    pub(super) at: u64,
     /// Length with its extended attributes.
-    length: usize,
+    pub(super) length: usize,
 }
 
 impl StoredInode {
@@ -81,7 +80,7 @@ impl StoredInode {
         self.head.nlink
     }
 
-    fn is(&self, kind: u16) -> bool {
+    pub(super) fn is(&self, kind: u16) -> bool {
         self.head.mode & S_IFMT == kind
     }
 }
@@ -106,6 +105,7 @@ impl<S: Content> Image<S> {
             source,
             superblock,
             length,
+            recent: Mutex::new(None),
         })
     }
 
@@ -122,13 +122,18 @@ impl<S: Content> Image<S> {
         }
     }
 
+    /// The number of the packed file; 0 where there is none.
+    pub(super) fn packed_nid(&self) -> u64 {
+        self.superblock.packed_nid
+    }
+
     /// Length of the volume in bytes.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
 
     /// `length` bytes at `at`, if the volume has them.
-    fn bytes(&self, at: u64, length: u64) -> Result<Vec<u8>, ReadError> {
+    pub(super) fn bytes(&self, at: u64, length: u64) -> Result<Vec<u8>, ReadError> {
         if at.checked_add(length).is_none_or(|end| end > self.length) {
             return Err("something lies beyond its end".into());
         }
@@ -244,15 +249,16 @@ impl<S: Content> Image<S> {
         read().map_err(|error: ReadError| error.of(inode.nid))
     }
 
-    /// Writes the content of a regular file to `out`. Memory: at most 13 MiB for a cluster, and the
-    /// file's cluster index.
+    /// Writes the content of a regular file to `out`. Memory: at most 13 MiB for a cluster, as much for the
+    /// last one of the packed file, and the file's cluster index.
     ///
     /// # Errors
     /// Where it is not a regular file, does not decompress to its size, or `out` fails.
     pub fn read(&self, inode: &StoredInode, out: &mut impl Write) -> Result<(), ReadError> {
         let result = match inode.head.layout {
             _ if !inode.is(S_IFREG) => Err("it is not a regular file".into()),
-            Layout::CompressedCompact => self.compressed(inode, out),
+            Layout::CompressedCompact | Layout::CompressedFull => self.compressed(inode, out),
+            Layout::Chunked => self.chunked(inode, out),
             Layout::FlatPlain | Layout::FlatInline => self.flat(inode, out),
         };
         result.map_err(|error| error.of(inode.nid))
@@ -260,113 +266,68 @@ impl<S: Content> Image<S> {
 
     /// Writes uncompressed data to `out`.
     fn flat(&self, inode: &StoredInode, out: &mut impl Write) -> Result<(), ReadError> {
-        const PIECE: u64 = 1 << 20;
+        let mut offset = 0;
+        while offset < inode.head.size {
+            let piece = self.flat_piece(inode, offset)?;
+            out.write_all(&piece).map_err(ReadError::Write)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Some bytes of uncompressed data, from byte `offset` of the file on, which is before its end.
+    pub(super) fn flat_piece(&self, inode: &StoredInode, offset: u64) -> Result<Vec<u8>, ReadError> {
         let size = inode.head.size;
         let tail = match inode.head.layout {
             Layout::FlatPlain => 0,
             Layout::FlatInline => size % BLOCK as u64,
-            Layout::CompressedCompact => return Err("only regular files can be compressed".into()),
+            _ => return Err("only regular files can be compressed".into()),
         };
         if size > self.length {
             return Err("something is longer than the volume".into());
         }
-        let start = u64::from(inode.head.union) * BLOCK as u64;
-        let mut offset = 0;
-        while offset < size - tail {
-            let length = PIECE.min(size - tail - offset);
-            let piece = self.bytes(start + offset, length)?;
-            out.write_all(&piece).map_err(ReadError::Write)?;
-            offset += length;
+        if let Some(before) = (size - tail).checked_sub(offset).filter(|before| *before > 0) {
+            let start = u64::from(inode.head.union) * BLOCK as u64;
+            return self.bytes(start + offset, before.min(PIECE));
         }
         let tail_at = inode.at + inode.length as u64;
-        if tail > 0 && tail_at % BLOCK as u64 + tail > BLOCK as u64 {
+        if tail_at % BLOCK as u64 + tail > BLOCK as u64 {
             return Err("a tail crosses the end of a block".into());
         }
-        out.write_all(&self.bytes(tail_at, tail)?)
-            .map_err(ReadError::Write)
+        let skipped = offset - (size - tail);
+        self.bytes(tail_at + skipped, tail - skipped)
     }
 
-    /// Where the cluster index of an inode is, and the header before it.
-    fn map(&self, inode: &StoredInode) -> Result<(MapHeader, Packs, Vec<u8>), ReadError> {
-        // Two bytes a block; this keeps the numbers below from overflowing.
-        if inode.head.size / BLOCK as u64 > self.length {
-            return Err("a cluster index lies beyond its end".into());
-        }
-        let packs = Packs::new(inode.length, inode.head.size);
-        let at = inode.at + packs.header as u64;
-        let header = self.bytes(at, MAP_HEADER as u64)?;
-        let header = MapHeader::decode(&std::array::from_fn(|i| header[i]))?;
-        let index = self.bytes(at + MAP_HEADER as u64, packs.length() as u64)?;
-        Ok((header, packs, index))
-    }
-
-    /// Gives the extents of a compressed file to `take`.
-    pub(super) fn extents(
-        &self,
-        inode: &StoredInode,
-        take: impl FnMut(index::Found) -> Result<(), ReadError>,
-    ) -> Result<(), ReadError> {
-        let (header, packs, index) = self.map(inode)?;
-        index::decode(&index, packs, inode.head.size, header.inline.is_some(), take)
-    }
-
-    fn compressed(&self, inode: &StoredInode, out: &mut impl Write) -> Result<(), ReadError> {
-        let (header, packs, index) = self.map(inode)?;
-        let behind = inode.at + (packs.header + MAP_HEADER + packs.length()) as u64;
-        let inline = header.inline.map(u64::from);
-        if inline.is_some_and(|length| behind % BLOCK as u64 + length > BLOCK as u64) {
-            return Err("a cluster behind an inode crosses the end of a block".into());
-        }
-        let mut output = Vec::new();
-        index::decode(&index, packs, inode.head.size, inline.is_some(), |found| {
-            if found.blocks > CLUSTER_BLOCKS_MAX || found.length > EXTENT_MAX {
-                return Err("a cluster is larger than the kernel allows".into());
+    /// Writes the content of a file in chunks to `out`.
+    fn chunked(&self, inode: &StoredInode, out: &mut impl Write) -> Result<(), ReadError> {
+        let format = chunks::Format::decode(inode.head.union)?;
+        let size = inode.head.size;
+        let map = format.map_length(size).filter(|length| *length <= self.length);
+        let map = map.ok_or("a map of chunks lies beyond its end")?;
+        let at = (inode.at + inode.length as u64).next_multiple_of(format.entry() as u64);
+        let map = self.bytes(at, map)?;
+        let mut rest = size;
+        for entry in map.chunks_exact(format.entry()) {
+            let mut length = rest.min(format.chunk());
+            rest -= length;
+            let block = format.block(entry)?;
+            let mut start = block.map(|block| block * BLOCK as u64);
+            while length > 0 {
+                let piece = length.min(PIECE);
+                match &mut start {
+                    Some(start) => {
+                        out.write_all(&self.bytes(*start, piece)?)
+                            .map_err(ReadError::Write)?;
+                        *start += piece;
+                    }
+                    // A hole; at most `PIECE` bytes.
+                    None => out
+                        .write_all(&vec![0; piece as usize])
+                        .map_err(ReadError::Write)?,
+                }
+                length -= piece;
             }
-            let (at, length) = match inline {
-                Some(length) if found.inline => (behind, length),
-                _ => (
-                    u64::from(found.block) * BLOCK as u64,
-                    u64::from(found.blocks) * BLOCK as u64,
-                ),
-            };
-            let packed = self.bytes(at, length)?;
-            // At most `EXTENT_MAX`.
-            let length = found.length as usize;
-            if found.raw {
-                let bytes = packed
-                    .get(..length)
-                    .ok_or("a plain cluster is shorter than its extent")?;
-                return out.write_all(bytes).map_err(ReadError::Write);
-            }
-            output.clear();
-            output.resize(length, 0);
-            unpack(header.algorithm, &packed, &mut output)?;
-            out.write_all(&output).map_err(ReadError::Write)
-        })
-    }
-}
-
-/// Decompresses a cluster, zeros before it skipped, which must fill `output`.
-fn unpack(algorithm: u8, packed: &[u8], output: &mut [u8]) -> Result<(), ReadError> {
-    let start = packed.iter().position(|byte| *byte != 0).unwrap_or(packed.len());
-    let packed = &packed[start..];
-    let is_full = match algorithm {
-        _ if algorithm == Algorithm::Lz4 as u8 => lz4::decompress(packed, output),
-        _ if algorithm == Algorithm::Deflate as u8 => {
-            let mut decompressor = Decompress::new(false);
-            let end = decompressor.decompress(packed, output, FlushDecompress::Finish);
-            let is_end = end.is_ok_and(|status| status == Status::StreamEnd);
-            is_end && decompressor.total_out() == output.len() as u64
         }
-        _ if algorithm == Algorithm::Zstd as u8 => {
-            let room = output.len();
-            let written: io::Result<usize> = zstd::bulk::decompress_to_buffer(packed, output);
-            written.is_ok_and(|written| written == room)
-        }
-        _ => return Err("the algorithm of a file is not supported here".into()),
-    };
-    match is_full {
-        true => Ok(()),
-        false => Err("a cluster does not decompress to its length".into()),
+        Ok(())
     }
 }

@@ -10,8 +10,8 @@ use super::cluster;
 use super::data;
 use super::error::Error;
 use super::format::{
-    BLOCK, COMPACT_SIZE, EXTENDED_SIZE, INCOMPAT_BIG_PCLUSTER, INCOMPAT_ZERO_PADDING, INCOMPAT_ZTAILPACKING,
-    InodeHead, Layout, NULL_ADDR, Super,
+    BLOCK, COMPACT_SIZE, EXTENDED_SIZE, INCOMPAT_BIG_PCLUSTER, INCOMPAT_CHUNKED, INCOMPAT_FRAGMENTS,
+    INCOMPAT_ZERO_PADDING, INCOMPAT_ZTAILPACKING, InodeHead, Layout, NULL_ADDR, Super,
 };
 use super::metadata::Metadata;
 use super::model::{Compression, Content, FileSystem, InodeKind, Options, Stats};
@@ -67,7 +67,11 @@ pub fn write_cached<C: Content, W: Write + Seek>(
         cache,
         heads: &heads,
     };
-    let (stored, meta_block) = data::write(&worker, 1, &mut out, &mut stats)?;
+    let data::Written {
+        stored,
+        packed,
+        next: meta_block,
+    } = data::write(&worker, 1, &mut out, &mut stats)?;
     let metadata = Metadata {
         tree,
         plan: &plan,
@@ -75,6 +79,7 @@ pub fn write_cached<C: Content, W: Write + Seek>(
         shared: &shared,
         heads: &heads,
         stored: &stored,
+        packed: packed.as_ref(),
     };
     let places = metadata.place();
     let blocks = u32::try_from(places.length)
@@ -90,7 +95,7 @@ pub fn write_cached<C: Content, W: Write + Seek>(
     let mut volume_name = [0; 16];
     volume_name[..options.volume_name.len()].copy_from_slice(&options.volume_name);
     let superblock = Super {
-        incompat: incompat(options),
+        incompat: incompat(options, packed.is_some(), stats.chunked_files > 0),
         root_nid: places.root_nid(),
         inodes: stats.inodes,
         build_time: options.build_time,
@@ -101,6 +106,7 @@ pub fn write_cached<C: Content, W: Write + Seek>(
         uuid: options.uuid,
         volume_name,
         algorithms: cluster::algorithm(options.compression).map_or(0, |algorithm| 1 << algorithm as u16),
+        packed_nid: places.packed_nid(),
     };
     let end = out.stream_position().map_err(Error::Write)?;
     out.seek(SeekFrom::Start(start)).map_err(Error::Write)?;
@@ -125,6 +131,27 @@ fn check(options: &Options) -> Result<(), Error> {
             "the name of an erofs volume has at most 16 bytes, none of them zero",
         ));
     }
+    let compresses = data::compresses(options);
+    if options.dedupe && !compresses {
+        return Err(Error::Options(
+            "`dedupe` of an erofs volume is about compressed clusters: choose a compression, or chunks",
+        ));
+    }
+    if let Some(size) = options.chunk_size {
+        if compresses {
+            return Err(Error::Options("chunks of an erofs volume are not compressed"));
+        }
+        if !size.is_power_of_two() || !(BLOCK as u32..=CLUSTER_MAX).contains(&size) {
+            return Err(Error::Options(
+                "the chunks of an erofs volume must have a power of two of bytes, from 4096 to 1048576",
+            ));
+        }
+    }
+    if options.fragments && !compresses {
+        return Err(Error::Options(
+            "fragments of an erofs volume are compressed: choose a compression",
+        ));
+    }
     match options.compression {
         Compression::Lz4hc(level) if !(1..=12).contains(&level) => {
             Err(Error::Options("the level of LZ4 HC goes from 1 to 12"))
@@ -139,15 +166,19 @@ fn check(options: &Options) -> Result<(), Error> {
     }
 }
 
-fn incompat(options: &Options) -> u32 {
+fn incompat(options: &Options, has_fragments: bool, has_chunks: bool) -> u32 {
     if !data::compresses(options) {
-        return 0;
+        return if has_chunks { INCOMPAT_CHUNKED } else { 0 };
     }
-    let tail = match options.tail_packing {
+    let tail = match options.tail_packing && !options.fragments {
         true => INCOMPAT_ZTAILPACKING,
         false => 0,
     };
-    INCOMPAT_ZERO_PADDING | INCOMPAT_BIG_PCLUSTER | tail
+    let fragments = match has_fragments || options.dedupe {
+        true => INCOMPAT_FRAGMENTS,
+        false => 0,
+    };
+    INCOMPAT_ZERO_PADDING | INCOMPAT_BIG_PCLUSTER | tail | fragments
 }
 
 fn count_xattrs<C>(tree: &FileSystem<C>, plan: &Plan) -> Result<SharedXattrs, Error> {

@@ -144,6 +144,25 @@ fn everything() -> Tree {
     b.0
 }
 
+/// The same, with files that begin as others and have holes.
+fn everything_shared() -> Tree {
+    let mut b = Builder(everything());
+    let long = words(300_000, 4);
+    b.add(
+        0,
+        "begun1",
+        InodeKind::File([&long[..], &random(5000, 1)].concat()),
+    );
+    b.add(
+        0,
+        "begun2",
+        InodeKind::File([&long[..], &random(9000, 2)].concat()),
+    );
+    let hole = [&long[..50_000], &[0; 300_000], &long[..70_001]].concat();
+    b.add(0, "hole", InodeKind::File(hole));
+    b.0
+}
+
 fn options(compression: Compression, tail_packing: bool) -> Options {
     Options {
         uuid: *b"0123456789abcdef",
@@ -163,6 +182,20 @@ fn all_options() -> Vec<Options> {
             all.push(Options {
                 cluster_size,
                 ..options(compression, tail_packing)
+            });
+        }
+        for (size, fragments) in [(4096, false), (65536, true)] {
+            all.push(match compression {
+                None => Options {
+                    chunk_size: Some(size),
+                    ..options(compression, true)
+                },
+                _ => Options {
+                    cluster_size: size,
+                    fragments,
+                    dedupe: !fragments,
+                    ..options(compression, true)
+                },
             });
         }
     }

@@ -33,9 +33,16 @@ fn any_options() -> impl Strategy<Value = Options> {
         (1_u8..=9).prop_map(Compression::Deflate),
         (1_u8..=5).prop_map(Compression::Zstd),
     ];
-    (compression, 1_u32..40, any::<bool>()).prop_map(|(compression, blocks, tail_packing)| Options {
-        cluster_size: blocks * 4096,
-        ..options(compression, tail_packing)
+    let choices = (compression, 1_u32..40, any::<[bool; 3]>());
+    choices.prop_map(|(compression, blocks, [tail_packing, fragments, dedupe])| {
+        let compresses = compression != Compression::None;
+        Options {
+            cluster_size: blocks * 4096,
+            fragments: fragments && compresses,
+            dedupe: dedupe && compresses,
+            chunk_size: (dedupe && !compresses).then_some(4096 << (blocks % 5)),
+            ..options(compression, tail_packing)
+        }
     })
 }
 
@@ -54,6 +61,8 @@ proptest! {
                 _ => b.add(0, &format!("directory{i}"), dir()).0,
             };
             let name = format!("{name}{i}");
+            // Something for chunks and clusters to share.
+            b.add(0, &format!("{i} again"), InodeKind::File([&bytes[..], b"more"].concat()));
             let (_, inode) = b.add(parent, &name, InodeKind::File(bytes));
             if xattr_length > 2000 {
                 xattr(inode, "user.filler", &vec![b'v'; xattr_length]);
@@ -68,16 +77,29 @@ proptest! {
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
         in_metadata in any::<bool>(),
         zstd in any::<bool>(),
+        [fragments, dedupe, plain] in any::<[bool; 3]>(),
     ) {
         let mut b = Builder::new();
         b.add(0, "words", InodeKind::File(words(60_000, 1)));
         b.add(0, "random", InodeKind::File(random(5000, 1)));
+        b.add(0, "twice", InodeKind::File(words(70_000, 1)));
+        b.add(0, "hole", InodeKind::File([words(3000, 1), vec![0; 9000]].concat()));
         b.add(0, "link", InodeKind::Symlink((*b"words").into()));
         let (sub, inode) = b.add(0, "sub", dir());
         xattr(inode, "user.a", b"b");
         b.add(sub, "small", InodeKind::File(words(100, 1)));
-        let compression = if zstd { Compression::Zstd(3) } else { Compression::Lz4 };
-        let mut bytes = volume(&b.0, &options(compression, true));
+        let compression = match (plain, zstd) {
+            (true, _) => Compression::None,
+            (_, true) => Compression::Zstd(3),
+            _ => Compression::Lz4,
+        };
+        let options = Options {
+            fragments: fragments && !plain,
+            dedupe: dedupe && !plain,
+            chunk_size: plain.then_some(4096),
+            ..options(compression, true)
+        };
+        let mut bytes = volume(&b.0, &options);
         // The metadata is the last block. The superblock has a checksum and is left alone.
         let start = if in_metadata { bytes.len() - 4096 } else { 4096 };
         for (at, value) in flips {

@@ -69,6 +69,49 @@ fn what_cannot_be_stored_is_named() {
 }
 
 #[test]
+fn options_that_contradict_each_other_are_refused() {
+    for (compression, fragments, dedupe, chunk_size, message) in [
+        (
+            Compression::None,
+            true,
+            false,
+            None,
+            "fragments of an erofs volume are compressed: choose a compression",
+        ),
+        (
+            Compression::None,
+            false,
+            true,
+            None,
+            "`dedupe` of an erofs volume is about compressed clusters: choose a compression, or chunks",
+        ),
+        (
+            Compression::Lz4,
+            false,
+            false,
+            Some(4096),
+            "chunks of an erofs volume are not compressed",
+        ),
+        (
+            Compression::None,
+            false,
+            false,
+            Some(5000),
+            "the chunks of an erofs volume must have a power of two of bytes, from 4096 to 1048576",
+        ),
+    ] {
+        let options = Options {
+            fragments,
+            dedupe,
+            chunk_size,
+            ..options(compression, true)
+        };
+        let result = write(&Builder::new().0, &options, Cursor::new(Vec::new()));
+        assert_eq!(result.unwrap_err().to_string(), message);
+    }
+}
+
+#[test]
 fn what_lies_beyond_the_end_is_refused() {
     let bytes = volume(&Builder::new().0, &options(Compression::None, true));
     let image = Image::open(bytes.clone()).unwrap();

@@ -28,19 +28,18 @@ fn erofs_utils_find_no_fault() {
     }
     let version = Command::new("fsck.erofs").arg("-V").output().unwrap();
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    // Deflate came with 1.6, Zstandard with 1.8.
+    // Deflate and fragments came with 1.6, Zstandard with 1.8.
     let old = [" 1.4", " 1.5", " 1.6", " 1.7"]
         .iter()
         .any(|old| version.contains(old));
     let directory = tempfile::tempdir().unwrap();
-    let tree = everything();
+    let tree = everything_shared();
     for options in all_options() {
-        if old
-            && matches!(
-                options.compression,
-                Compression::Deflate(_) | Compression::Zstd(_)
-            )
-        {
+        let is_new = matches!(
+            options.compression,
+            Compression::Deflate(_) | Compression::Zstd(_)
+        );
+        if old && (is_new || options.fragments || options.dedupe) {
             continue;
         }
         let path = directory.path().join("volume");
@@ -74,11 +73,20 @@ fn the_reader_reads_what_mkfs_writes() {
     }
     fs::hard_link(source.join("words"), source.join("sub/again")).unwrap();
     std::os::unix::fs::symlink("words", source.join("link")).unwrap();
-    for extra in [
+    let output = Command::new("mkfs.erofs").arg("-V").output().unwrap();
+    let mut choices = vec![
         &["-zlz4hc,9", "-C65536"][..],
         &["-zlz4", "-C16384", "-Eztailpacking"],
+        &["--chunksize=4096"],
+        &["--chunksize=8192", "-Eforce-chunk-indexes"],
         &[],
-    ] {
+    ];
+    // Usage, from 1.5.
+    if output.status.success() {
+        choices.push(&["-zlz4hc", "-C65536", "-Efragments"]);
+        choices.push(&["-zlz4", "-C65536", "-Eall-fragments,dedupe"]);
+    }
+    for extra in choices {
         let path = directory.path().join("volume");
         let _ = fs::remove_file(&path);
         let output = Command::new("mkfs.erofs")
@@ -153,7 +161,7 @@ fn the_kernel_shows_what_was_written() {
     let directory = tempfile::tempdir().unwrap();
     let (path, point) = (directory.path().join("volume"), directory.path().join("mount"));
     fs::create_dir(&point).unwrap();
-    let tree = everything();
+    let tree = everything_shared();
     let expected = flatten(&tree, Clone::clone);
     for options in all_options() {
         fs::write(&path, volume(&tree, &options)).unwrap();
