@@ -366,6 +366,12 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
             volume(erofs::Compression::Zstd(3), |options| options.fragments = true),
         ],
         "event_log" => vec![event_log()],
+        "remote_entry" => {
+            let kind = "application/vnd.hullwright.remote-entry.v1+json";
+            let signature = format!(r#"{{"keyid":"{}","sig":"AAEC"}}"#, "0123456789abcdef".repeat(4));
+            let envelope = format!(r#"{{"payloadType":"{kind}","payload":"e30=","signatures":[{signature}]}}"#);
+            vec![envelope.into_bytes()]
+        }
         "recovery_record" => {
             let digest = "0123456789abcdef".repeat(4);
             let record = format!(

@@ -27,6 +27,7 @@ use hullwright::formats::rpm::{Header, Limits, read_preamble};
 use hullwright::formats::x509::{Certificate, PublicKey, Usage};
 use hullwright::formats::{authenticode, cms, erofs, file_contexts, kconfig, kmodindex, mime, pem, vhd};
 use hullwright::recovery::Record;
+use hullwright::remote::open_entry;
 use hullwright::rpmset::closure;
 use hullwright::rpmset::repo;
 use hullwright::rpmset::signature::{Keyring, Policy, verify, verify_detached};
@@ -43,6 +44,7 @@ pub type Target = fn(&[u8]);
 /// All of them, by name.
 pub const TARGETS: &[(&str, Target)] = &[
     ("rpm_header", rpm_header),
+    ("remote_entry", remote_entry),
     ("rpm_payload", rpm_payload),
     ("rpm_signature", rpm_signature),
     ("openpgp_keys", openpgp_keys),
@@ -438,6 +440,13 @@ fn efi_variables(data: &[u8]) {
         let again = VariableStore::parse(bytes).map(|again| again.variables() == store.variables());
         assert!(again == Ok(true));
     }
+}
+
+/// Signed by nobody, so that nothing may come of it.
+fn remote_entry(data: &[u8]) {
+    let key = PublicKey::from_key(hullwright::formats::x509::Algorithm::Ed25519, &[0x58; 32]);
+    let trusted: Vec<_> = key.into_iter().collect();
+    assert!(open_entry(data, &trusted).is_err());
 }
 
 fn recovery_record(data: &[u8]) {

@@ -20,6 +20,7 @@ mod root;
 mod scriptlets;
 mod seal;
 mod set;
+mod shared;
 mod signing;
 mod system;
 mod tpm;
@@ -42,6 +43,7 @@ use crate::definition::plan::{DiskFormat, Plan, RpmSource};
 use crate::disk;
 use crate::fetch::{self, Fetcher};
 use crate::ostree;
+use crate::remote::Remote;
 use crate::report::Progress;
 use crate::rpmset::signature::{Checked, Exception, Keyring, Policy};
 use crate::rpmset::{RpmSet, SetError, SetSource};
@@ -71,6 +73,8 @@ pub struct Request {
     /// Output directories or repositories of earlier versions: from each comes a static delta.
     pub delta_from: Vec<PathBuf>,
     pub store: PathBuf,
+    /// What the store shares with those of other builders.
+    pub remote: Option<Arc<Remote>>,
     /// How locked packages are fetched that lie on servers.
     pub fetch: fetch::Options,
     /// The program itself: scriptlets that must run start it again as the first process of their sandbox.
@@ -131,7 +135,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     }
     let secret = secret.as_ref().map(|secret| secret.as_slice());
     let sealed = seal::seal(plan, &made, &keys, &firmware_keys, secret, &workspace, progress);
-    finish(plan, &made, sealed, &answers, workspace, |workspace, built| {
+    let built = finish(plan, &made, sealed, &answers, workspace, |workspace, built| {
         deltas::write(&earlier, built.commit.as_ref(), workspace, progress)?;
         let stamp = inputs.filter(|_| built.commit.is_some());
         let stamp = stamp.map(|inputs| Stamp::new(&inputs, built.clone(), workspace.directory()));
@@ -139,7 +143,11 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
             .transpose()
             .map_err(|source| workspace::output(workspace.directory(), source))?;
         outputs::write_report(workspace, progress, &scriptlets, stamp.as_ref())
-    })
+    })?;
+    if let (Some(remote), Some(inputs)) = (&request.remote, &inputs) {
+        shared::add_all(remote, inputs, plan, &Store::open(&request.store)?, progress)?;
+    }
+    Ok(built)
 }
 
 /// What composing came to.
@@ -228,7 +236,13 @@ fn compose(
         if let Some(built) = cache::unchanged(inputs, workspace.target()) {
             return Ok(Outcome::Unchanged(Box::new(built)));
         }
-        if let Some(made) = from_store(inputs, plan, workspace, &store, progress)? {
+        let mut made = from_store(inputs, plan, workspace, &store, progress)?;
+        if let (None, Some(remote)) = (&made, &request.remote)
+            && shared::fetch_all(remote, inputs, plan, &store, progress)?
+        {
+            made = from_store(inputs, plan, workspace, &store, progress)?;
+        }
+        if let Some(made) = made {
             return Ok(Outcome::Made(Box::new(made), Done::default(), Some(*inputs)));
         }
     }

@@ -15,6 +15,7 @@ pub mod measure;
 pub mod ostree;
 pub mod path;
 pub mod recovery;
+pub mod remote;
 pub mod report;
 pub mod rpmset;
 pub mod scriptlet;

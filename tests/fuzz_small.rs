@@ -158,6 +158,7 @@ targets!(
     efi_signatures,
     efi_variables,
     recovery_record,
+    remote_entry,
     gvariant_value,
     elf_file,
     kernel_module,

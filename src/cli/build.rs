@@ -13,6 +13,7 @@ use indicatif::HumanBytes;
 use miette::{Context as _, IntoDiagnostic as _};
 
 use super::fetch::FetchArgs;
+use super::remote::RemoteArgs;
 use super::report;
 
 /// Build an image: RPMs in; ostree commit, sealed /usr, UKI and disks out
@@ -41,6 +42,9 @@ pub struct BuildArgs {
     /// Where packages are kept between builds, fetched and unpacked [default: hullwright/store in your cache directory]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
+
+    #[command(flatten)]
+    remote: RemoteArgs,
 
     /// Make everything anew, whatever the store has of earlier builds and whether or not the output is there already
     #[arg(long)]
@@ -97,6 +101,7 @@ pub fn run(args: &BuildArgs) -> miette::Result<ExitCode> {
             Some(store) => store.clone(),
             None => Store::default_root()?,
         },
+        remote: args.remote.open(args.offline || args.fresh)?,
         fetch: args.fetch.options(args.offline),
         program: std::env::current_exe().into_diagnostic()?,
         newest: source_date_epoch()?,

@@ -48,6 +48,7 @@ pub fn run(
             Some(store) => store.to_owned(),
             None => Store::default_root()?,
         },
+        remote: None,
         fetch,
         program: std::env::current_exe().into_diagnostic()?,
         newest: None,

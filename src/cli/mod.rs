@@ -9,6 +9,7 @@ mod lock;
 mod lock_ids;
 mod pcr;
 mod recover;
+mod remote;
 pub mod report;
 mod rpm;
 mod rpm_closure;

@@ -165,6 +165,31 @@ struct Kept {
     tree: Digest,
 }
 
+/// The files that the record `kept` names.
+pub fn objects(kept: &[u8]) -> Option<Vec<Digest>> {
+    let kept: Kept = serde_json::from_slice(kept).ok()?;
+    Some(vec![
+        kept.kernel,
+        kept.initrd,
+        kept.loader,
+        kept.stub,
+        kept.addon_stub,
+        kept.os_release,
+        kept.tree,
+        kept.facts.usr_sha256,
+        kept.facts.verity_sha256,
+    ])
+}
+
+/// The tree that the record `kept` names.
+pub fn tree(kept: &[u8], store: &Store) -> Option<TreeRecord> {
+    let kept: Kept = serde_json::from_slice(kept).ok()?;
+    let object = store.object(kept.tree).ok()??.check().ok()??;
+    let mut bytes = Vec::new();
+    object.file().read_to_end(&mut bytes).ok()?;
+    TreeRecord::from_bytes(&bytes)
+}
+
 /// Keeps `made` under `inputs`. Failing to costs the next build time, nothing else.
 pub fn keep(
     inputs: &Inputs,

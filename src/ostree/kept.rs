@@ -1,6 +1,7 @@
 //! Content objects that the store keeps, and repositories share by hard links.
 
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
@@ -54,7 +55,14 @@ impl Kept {
     /// As [`Kept::link`], of content that is known by the mode of its file, and by owner, mode and attributes in the form
     /// of a dirmeta.
     pub(super) fn link_as(&self, key: &[u8; 32], mode: u32, meta: &[u8], layout: &Layout) -> Option<Written> {
-        let attributes = match self.mode {
+        let attributes = self.attributes(mode, meta);
+        let path = |name: &Digest| layout.object_path(name, self.mode.content_kind());
+        let (checksum, stored) = self.objects.link(key, &attributes, path)?;
+        Some(Written { checksum, stored })
+    }
+
+    fn attributes<'a>(&self, mode: u32, meta: &'a [u8]) -> Attributes<'a> {
+        match self.mode {
             RepoMode::BareUser => Attributes {
                 mode,
                 xattr: Some((OSTREE_META, meta)),
@@ -63,10 +71,25 @@ impl Kept {
                 mode: 0o644,
                 xattr: None,
             },
-        };
-        let path = |name: &Digest| layout.object_path(name, self.mode.content_kind());
-        let (checksum, stored) = self.objects.link(key, &attributes, path)?;
-        Some(Written { checksum, stored })
+        }
+    }
+
+    /// Checksum and file of the object under `key`, where the store has it.
+    pub(super) fn find(&self, key: &[u8; 32]) -> Option<(Digest, PathBuf)> {
+        self.objects.find(key)
+    }
+
+    /// Makes an object in the store; `mode` and `meta` as for [`Kept::link_as`], `content` the whole of its file.
+    pub(super) fn add(
+        &self,
+        key: &[u8; 32],
+        checksum: &Digest,
+        mode: u32,
+        meta: &[u8],
+        content: &mut dyn Read,
+    ) -> Result<(), StoreError> {
+        self.objects
+            .add(key, checksum, &self.attributes(mode, meta), content)
     }
 
     /// Keeps an object that has just been written.

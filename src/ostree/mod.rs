@@ -19,6 +19,7 @@ mod layout;
 mod object;
 mod read;
 mod record;
+mod share;
 mod summary;
 mod walk;
 
@@ -38,5 +39,6 @@ pub use layout::RepoMode;
 pub use object::CommitObject;
 pub use read::{ContentReader, FileObject, Repo, Verified};
 pub use record::{TreeRecord, restore_tree};
+pub use share::Shared;
 pub use summary::write_summary;
 pub use walk::{Entry, EntryKind, Walk};

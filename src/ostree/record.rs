@@ -43,6 +43,14 @@ impl TreeRecord {
         self.objects.push((kind, bytes));
     }
 
+    /// Key in the store, mode of the file, and owner, mode and attributes of each content.
+    pub(super) fn contents(&self) -> impl Iterator<Item = (&[u8; 32], u32, &[u8])> {
+        let meta = |index: u32| self.metas.get(index as usize).map_or(&[][..], Vec::as_slice);
+        self.contents
+            .iter()
+            .map(move |(key, mode, index)| (key, *mode, meta(*index)))
+    }
+
     /// As bytes: the magic, three counts, contents, metas, objects; numbers are u32, little-endian, and bytes follow their
     /// length.
     pub fn to_bytes(&self) -> Vec<u8> {

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
@@ -106,6 +107,47 @@ impl Linked {
         }
     }
 
+    /// Makes the file `name` under `key`, of what `content` gives and of the time of the epoch.
+    ///
+    /// # Errors
+    /// Where `content` cannot be read, or the store not be written.
+    pub fn add(
+        &self,
+        key: &[u8; 32],
+        name: &Digest,
+        attributes: &Attributes<'_>,
+        content: &mut dyn io::Read,
+    ) -> Result<(), StoreError> {
+        let mut file = self.store.temporary()?;
+        let mut write = || -> io::Result<u64> {
+            let size = io::copy(content, &mut file)?;
+            if let Some((name, value)) = attributes.xattr {
+                rustix::fs::fsetxattr(file.as_file(), name, value, rustix::fs::XattrFlags::empty())?;
+            }
+            file.as_file().set_modified(SystemTime::UNIX_EPOCH)?;
+            let mode = Permissions::from_mode(attributes.mode);
+            file.as_file().set_permissions(mode)?;
+            Ok(size)
+        };
+        let size = write().map_err(|error| self.store.failed(error))?;
+        let path = self.path(name);
+        if let Some(directory) = path.parent() {
+            make_dirs(directory).map_err(|error| self.store.failed(error))?;
+        }
+        self.store.publish(file, &path)?;
+        let value = [&name.0, &size.to_le_bytes()[..], &attributes.mode.to_le_bytes()].concat();
+        self.names.put(key, &value);
+        Ok(())
+    }
+
+    /// The file made of what `key` stands for, where there is one: its name, and where it lies.
+    pub fn find(&self, key: &[u8; 32]) -> Option<(Digest, PathBuf)> {
+        let (name, size, _) = decode(&self.names.get(key)?)?;
+        let path = self.path(&name);
+        let found = fs::symlink_metadata(&path).ok()?;
+        (found.is_file() && found.len() == size).then_some((name, path))
+    }
+
     /// Keeps what was noted of files.
     ///
     /// # Errors
@@ -192,7 +234,7 @@ pub(super) fn name_of(path: &Path) -> Option<Digest> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
     use super::*;
 

@@ -158,7 +158,11 @@ impl Store {
         self.root.join("packs").join(key.to_string())
     }
 
-    fn temporary(&self) -> Result<NamedTempFile, StoreError> {
+    /// A file that is gone when it is dropped, and when the program is killed.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub(crate) fn temporary(&self) -> Result<NamedTempFile, StoreError> {
         temporary::create(&self.root.join("tmp")).map_err(|error| self.failed(error))
     }
 

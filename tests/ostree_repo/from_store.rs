@@ -6,7 +6,9 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use hullwright::ostree::{RepoMode, check_kept, write_commit, write_commit_from};
+use hullwright::ostree::{
+    RepoMode, Shared, TreeRecord, check_kept, restore_tree, write_commit, write_commit_from, write_tree,
+};
 use hullwright::store::Store;
 
 use crate::support::{MODES, Sample, options, ostree, scratch, tool};
@@ -100,5 +102,48 @@ fn what_the_store_has_is_linked_and_what_was_changed_is_written_anew() {
         assert_eq!(damage.len(), 1, "{damage:?}");
         assert_eq!(commit("fourth"), plain);
         equal(&path("plain"), &path("fourth"));
+    }
+}
+
+#[test]
+fn what_one_store_has_another_takes_in_bundles() {
+    for mode in MODES {
+        let sample = Sample::new();
+        let directory = scratch();
+        let path = |name: &str| directory.path().join(name);
+        let ours = Store::open(&path("ours")).unwrap();
+        let (_, record) = write_tree(&sample.tree, mode, &path("made"), Some(&ours)).unwrap();
+        let record = TreeRecord::from_bytes(&record.to_bytes()).unwrap();
+        let shared = Shared::open(&record, mode, &ours).unwrap();
+        assert!(shared.is_whole());
+        let write = |keys: &&[&[u8; 32]]| {
+            let mut bundle = Vec::new();
+            shared.write(keys, &mut bundle).unwrap();
+            bundle
+        };
+        let bundles: Vec<_> = shared.bundles().iter().map(write).collect();
+
+        let theirs = Store::open(&path("theirs")).unwrap();
+        let taken = Shared::open(&record, mode, &theirs).unwrap();
+        assert!(!taken.is_whole() && taken.bundles() == shared.bundles());
+        for bundle in &bundles {
+            for end in [0, 5, bundle.len() / 2, bundle.len() - 1] {
+                assert!(taken.read(&bundle[..end]).is_err(), "cut at {end}");
+            }
+            taken.read(bundle.as_slice()).unwrap();
+        }
+        taken.finish().unwrap();
+        assert!(Shared::open(&record, mode, &theirs).unwrap().is_whole());
+        assert!(restore_tree(&record, mode, &path("restored"), &theirs).unwrap());
+        equal(&path("made"), &path("restored"));
+        assert_eq!(theirs.take_damage(), []);
+
+        // Nobody else's contents get in.
+        let nothing = Store::open(&path("nothing")).unwrap();
+        let none = TreeRecord::default();
+        let taken = Shared::open(&none, mode, &nothing).unwrap();
+        taken.read(bundles[0].as_slice()).unwrap();
+        taken.finish().unwrap();
+        assert!(!Shared::open(&record, mode, &nothing).unwrap().is_whole());
     }
 }

@@ -155,16 +155,7 @@ impl Lab {
     }
 
     pub fn outputs(&self, out: &str) -> BTreeMap<PathBuf, String> {
-        let directory = output_directory(&self.path(out));
-        let mut outputs = BTreeMap::new();
-        for path in files(&directory) {
-            let name = path.strip_prefix(&directory).unwrap().to_owned();
-            // Sparse, and named by digests in the manifest.
-            let is_disk = name.extension().is_some_and(|e| e == "raw" || e == "vhd");
-            if name.as_os_str() != "build-report.json" && !is_disk {
-                outputs.insert(name, hash(&path));
-            }
-        }
+        let outputs = outputs_in(&output_directory(&self.path(out)));
         fs::remove_dir_all(self.path(out)).unwrap();
         outputs
     }
@@ -222,8 +213,22 @@ impl Lab {
     }
 }
 
+/// SHA-256 of every output in `directory` but the report, by path.
+pub fn outputs_in(directory: &Path) -> BTreeMap<PathBuf, String> {
+    let mut outputs = BTreeMap::new();
+    for path in files(directory) {
+        let name = path.strip_prefix(directory).unwrap().to_owned();
+        // Sparse, and named by digests in the manifest.
+        let is_disk = name.extension().is_some_and(|e| e == "raw" || e == "vhd");
+        if name.as_os_str() != "build-report.json" && !is_disk {
+            outputs.insert(name, hash(&path));
+        }
+    }
+    outputs
+}
+
 /// The files below `directory`, in order.
-fn files(directory: &Path) -> Vec<PathBuf> {
+pub fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut todo = vec![directory.to_owned()];
     while let Some(place) = todo.pop() {

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod lab;
+mod remote;
+mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,0 +1,3 @@
+#![no_main]
+
+hullwright_fuzz::target!("remote_entry");
