@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::medium::Format;
-use super::{Notes, Place, Subject};
+use super::{Notes, Place, Subject, outdir};
 use crate::formats::at::ReadAt as _;
 use crate::formats::verity::Superblock;
 use crate::report::{ManifestPcrs, file_digest};
@@ -137,7 +137,7 @@ pub fn outputs(subject: &Subject, notes: &mut Notes) {
     }
     for output in &manifest.outputs {
         let place = Place::file(&output.file);
-        if output.file.is_empty() || output.file.contains('/') || output.file.starts_with('.') {
+        if !outdir::is_name(&output.file) {
             notes.fail(
                 Place::file(NAME),
                 format!("`{}` is no name of an output", output.file.escape_debug()),

@@ -7,6 +7,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::{Notes, Place, Subject};
+use crate::firmware::SECURE_BOOT_DIRECTORY;
 use crate::report::file_digest;
 use crate::store::Digest;
 
@@ -58,6 +59,15 @@ pub fn sums(subject: &Subject, notes: &mut Notes) {
     notes.held(format!("{} files have their digests", lines.len()));
 }
 
+/// Whether an output may be called so: a file in the directory itself, or among the keys for firmware.
+pub(super) fn is_name(name: &str) -> bool {
+    let own = name
+        .strip_prefix(SECURE_BOOT_DIRECTORY)
+        .and_then(|name| name.strip_prefix('/'))
+        .unwrap_or(name);
+    !own.is_empty() && !own.contains('/') && !own.starts_with('.')
+}
+
 /// Digests and names; a sentence where the file is not as `sha256sum` writes it.
 fn read(directory: &Path) -> Result<Vec<(Digest, String)>, String> {
     let mut text = String::new();
@@ -66,10 +76,9 @@ fn read(directory: &Path) -> Result<Vec<(Digest, String)>, String> {
         .map_err(|error| format!("it cannot be read: {error}"))?;
     let mut lines: Vec<(Digest, String)> = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        let parsed = line.split_once("  ").and_then(|(digest, name)| {
-            let plain = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
-            Some((digest.parse().ok()?, plain.then(|| name.to_owned())?))
-        });
+        let parsed = line
+            .split_once("  ")
+            .and_then(|(digest, name)| Some((digest.parse().ok()?, is_name(name).then(|| name.to_owned())?)));
         match parsed {
             Some((digest, name)) if lines.iter().all(|(_, listed)| *listed != name) => {
                 lines.push((digest, name))
@@ -86,5 +95,29 @@ fn read(directory: &Path) -> Result<Vec<(Digest, String)>, String> {
     match lines.is_empty() {
         true => Err("it lists nothing".to_owned()),
         false => Ok(lines),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_in_the_directory() {
+        for name in ["a.raw", "secure-boot/db.esl", "secure-boot"] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in [
+            "",
+            ".a",
+            "a/b",
+            "/a",
+            "secure-boot/",
+            "secure-boot/.a",
+            "secure-boot/../a",
+            "secure-boot/a/b",
+        ] {
+            assert!(!is_name(name), "{name}");
+        }
     }
 }
