@@ -23,6 +23,8 @@ use ureq::{Agent, BodyReader, SendBody};
 const CONNECT: Duration = Duration::from_secs(5);
 /// A server that says nothing for so long is taken for gone.
 const SILENCE: Duration = Duration::from_secs(10);
+/// What was sent in parts a server may take minutes to put together.
+const ASSEMBLY: Duration = Duration::from_secs(180);
 /// What trickles in more slowly than this, in bytes a second, costs more than it saves.
 const SLOWEST: u64 = 64 << 10;
 /// Time that every answer has, however short it is.
@@ -36,30 +38,41 @@ pub(super) struct Connector;
 
 impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            // Requests carry credentials: they go where they were sent, and nowhere else.
-            .max_redirects(0)
-            .tls_config(
-                TlsConfig::builder()
-                    .root_certs(RootCerts::PlatformVerifier)
-                    .build(),
-            )
-            .user_agent(concat!("hullwright/", env!("CARGO_PKG_VERSION")))
-            .accept_encoding("identity")
-            .timeout_resolve(Some(CONNECT))
-            .timeout_connect(Some(CONNECT))
-            .timeout_recv_response(Some(SILENCE))
-            .timeout_per_read(Some(SILENCE))
-            .timeout_per_write(Some(SILENCE))
-            .max_idle_connections_per_host(16)
-            .build();
-        Ok(HttpClient::new(Service(config.new_agent())))
+        Ok(HttpClient::new(Service {
+            reads: agent(SILENCE),
+            writes: agent(ASSEMBLY),
+        }))
     }
 }
 
+/// An agent that waits so long for the beginning of an answer.
+fn agent(patience: Duration) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        // Requests carry credentials: they go where they were sent, and nowhere else.
+        .max_redirects(0)
+        .tls_config(
+            TlsConfig::builder()
+                .root_certs(RootCerts::PlatformVerifier)
+                .build(),
+        )
+        .user_agent(concat!("hullwright/", env!("CARGO_PKG_VERSION")))
+        .accept_encoding("identity")
+        .timeout_resolve(Some(CONNECT))
+        .timeout_connect(Some(CONNECT))
+        .timeout_recv_response(Some(patience))
+        .timeout_per_read(Some(patience))
+        .timeout_per_write(Some(SILENCE))
+        .max_idle_connections_per_host(16)
+        .build();
+    config.new_agent()
+}
+
 #[derive(Debug)]
-struct Service(Agent);
+struct Service {
+    reads: Agent,
+    writes: Agent,
+}
 
 #[async_trait]
 impl HttpService for Service {
@@ -67,7 +80,7 @@ impl HttpService for Service {
         let (parts, body) = request.into_parts();
         let pieces = pieces(body)?;
         let answer = match parts.method {
-            Method::GET | Method::HEAD | Method::DELETE => self.0.run(Request::from_parts(parts, ())),
+            Method::GET | Method::HEAD | Method::DELETE => self.reads.run(Request::from_parts(parts, ())),
             _ => {
                 let length = pieces.iter().map(Bytes::len).sum::<usize>();
                 let mut request = Request::from_parts(parts, ());
@@ -76,7 +89,7 @@ impl HttpService for Service {
                     .insert(header::CONTENT_LENGTH, length.into());
                 let (parts, ()) = request.into_parts();
                 let body = SendBody::from_owned_reader(Pieces::new(pieces));
-                self.0.run(Request::from_parts(parts, body))
+                self.writes.run(Request::from_parts(parts, body))
             }
         };
         let (parts, body) = answer.map_err(failed)?.into_parts();
