@@ -33,6 +33,8 @@ pub fn value_pack(data: &[u8]) {
     if written.is_err() {
         return;
     }
+    // Writing waits for the disk: with one input of sixteen.
+    let write = data.iter().fold(0, |sum, byte| sum ^ byte) & 15 == 0;
     if let Ok(kept) = store.values("fuzz") {
         let keys = prefixes.chunks_exact(8).zip(entries.chunks_exact(40));
         let keys = keys.map(|(prefix, entry)| [prefix, &entry[..24]].concat());
@@ -42,6 +44,9 @@ pub fn value_pack(data: &[u8]) {
             };
             let value = kept.get(&key);
             assert!(value.is_none_or(|value| value.len() <= values.len()));
+        }
+        if !write {
+            return;
         }
         kept.put(&[7; 32], b"new");
         // What is damaged is dropped when what is sound is written anew.
