@@ -14,7 +14,10 @@ const TABLES: usize = 8 + 40;
 /// A pack of values as it is; then with as many values as the first byte says, and digests that are right, or nothing
 /// behind them would be reached. Values are looked up, and damaged ones found.
 pub fn value_pack(data: &[u8]) {
-    let Ok(place) = tempfile::tempdir() else { return };
+    // In memory where that is to be had: thousands of stores are made.
+    let Ok(place) = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()) else {
+        return;
+    };
     let (count, rest) = data.split_first().unwrap_or((&0, &[]));
     let count = usize::from(*count).min(rest.len() / TABLES);
     let (values, tables) = rest.split_at(rest.len() - count * TABLES);
@@ -22,12 +25,16 @@ pub fn value_pack(data: &[u8]) {
     let number = u32::try_from(count).unwrap_or(0).to_le_bytes();
     let digests = [prefixes, entries].map(|table| Sha256::digest(table).to_vec());
     let sealed = [values, tables, &number, &digests[0], &digests[1], b"hwvals\0\x01"].concat();
+    // Writing waits for the disk: with one input of sixteen.
+    let write = data.iter().fold(0, |sum, byte| sum ^ byte) & 15 == 0;
     let directory = place.path().join("values/fuzz");
     let Ok(store) = Store::open(place.path()) else {
         return;
     };
     let written = fs::create_dir_all(&directory).and_then(|()| {
-        fs::write(directory.join("0".repeat(64)), data)?;
+        if write {
+            fs::write(directory.join("0".repeat(64)), data)?;
+        }
         fs::write(directory.join("1".repeat(64)), &sealed)
     });
     if written.is_err() {
@@ -42,6 +49,9 @@ pub fn value_pack(data: &[u8]) {
             };
             let value = kept.get(&key);
             assert!(value.is_none_or(|value| value.len() <= values.len()));
+        }
+        if !write {
+            return;
         }
         kept.put(&[7; 32], b"new");
         // What is damaged is dropped when what is sound is written anew.
