@@ -35,7 +35,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// `None` (said as a skip) where it is not installed. S3, which refuses what is not signed rightly.
+    /// `None` (said as a skip) where it is not installed. S3, which knows who asks and does not verify signatures of version 4.
     pub fn s3(directory: &Path) -> Option<Self> {
         let port = free_port();
         let mut command = program("s3rver")?;
