@@ -44,7 +44,6 @@ pub type Target = fn(&[u8]);
 /// All of them, by name.
 pub const TARGETS: &[(&str, Target)] = &[
     ("rpm_header", rpm_header),
-    ("remote_entry", remote_entry),
     ("rpm_payload", rpm_payload),
     ("rpm_signature", rpm_signature),
     ("openpgp_keys", openpgp_keys),
@@ -59,6 +58,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("efi_signatures", efi_signatures),
     ("efi_variables", efi_variables),
     ("recovery_record", recovery_record),
+    ("remote_entry", remote_entry),
     ("gvariant_value", gvariant_value),
     ("elf_file", elf_file),
     ("kernel_module", kernel_module),
