@@ -12,6 +12,7 @@ use rand::Rng;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
+use crate::sets::{Sets, State};
 use crate::support::image::{build_command, hullwright, output_directory, said, sample_definition};
 use crate::support::sample_rpms;
 
@@ -41,6 +42,7 @@ pub struct Built {
 pub struct Lab {
     directory: TempDir,
     rpms: PathBuf,
+    sample: PathBuf,
     /// Of definitions that were built with a store of their own.
     fresh: RefCell<BTreeMap<String, Built>>,
 }
@@ -48,12 +50,24 @@ pub struct Lab {
 impl Lab {
     /// `None` (said as a skip) without the sample set.
     pub fn new() -> Option<Self> {
-        let rpms = sample_rpms()?;
+        let sample = sample_rpms()?;
         Some(Self {
             directory: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
-            rpms,
+            rpms: sample.clone(),
+            sample,
             fresh: RefCell::default(),
         })
+    }
+
+    /// What makes sets of packages, for [`Self::take`]; `None` (said as a skip) without rpmbuild.
+    pub fn sets(&self) -> Option<Sets> {
+        Sets::new(self.directory.path(), &self.sample)
+    }
+
+    /// From now on, builds are of the sample set and the packages of `state`; what a definition says of them.
+    pub fn take(&mut self, sets: &Sets, state: &State) -> String {
+        self.rpms = self.path("rpms");
+        sets.lay(state, &self.rpms)
     }
 
     fn path(&self, name: &str) -> PathBuf {
