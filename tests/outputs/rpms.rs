@@ -82,7 +82,10 @@ impl Bench {
             ("/usr/bin/true", File("true")),
             ("/usr/lib/os-release", File("ID=tiny\n")),
             ("/usr/lib/modules/1/vmlinuz", File("kernel")),
-            ("/usr/lib/modules/1/config", File("CONFIG_EROFS_FS=m\nCONFIG_EROFS_FS_ZIP=y\n")),
+            (
+                "/usr/lib/modules/1/config",
+                File("CONFIG_EROFS_FS=m\nCONFIG_EROFS_FS_ZIP=y\n"),
+            ),
         ];
         self.package("base", &entries)
     }
