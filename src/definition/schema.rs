@@ -174,7 +174,7 @@ fn initrd(table: &Section<'_>) -> Initrd {
         files_optional: table.set("files-optional"),
         overlays: directories(table, "overlays"),
         compression: table.or("compression", InitrdCodec::Zstd),
-        compression_level: table.or("compression-level", 19),
+        compression_level: table.or("compression-level", 7),
         max_size: table.or("max-size", ByteSize::mib(20)),
         debug: table.or("debug", false),
         etc: EtcOverlays {

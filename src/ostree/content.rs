@@ -1,11 +1,14 @@
 //! Content objects: regular files and symbolic links, hashed, compressed and written.
 
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::SystemTime;
 
 use flate2::{Compress, Compression, FlushCompress, Status};
-use rustix::fs::XattrFlags;
+use rustix::fs::{FlockOperation, XattrFlags, flock};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
@@ -180,6 +183,12 @@ impl<'a> ContentWriter<'a> {
     }
 
     fn write_bare_user(&mut self, content: &Content<'_>, path: &Path) -> Result<u64, Error> {
+        if let Data::File(blob) = content.data
+            && let Some(file) = blob.own_file().map_err(|source| read_error(content, source))?
+            && self.share(content, &file, path)
+        {
+            return Ok(blob.size());
+        }
         let mut pending = self.layout.begin(path)?;
         let file = pending.file();
         let stored = match content.data {
@@ -202,7 +211,7 @@ impl<'a> ContentWriter<'a> {
         };
         rustix::fs::fsetxattr(&*file, OSTREE_META, &content.owned.dirmeta(), XattrFlags::empty()).map_err(
             |errno| match errno {
-                rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::PERM => Error::XattrsUnsupported {
+                Errno::OPNOTSUPP | Errno::PERM => Error::XattrsUnsupported {
                     path: self.layout.path.clone(),
                     source: errno.into(),
                 },
@@ -215,6 +224,35 @@ impl<'a> ContentWriter<'a> {
         self.layout.complete(pending, bare_mode(content), path)?;
         Ok(stored)
     }
+
+    /// Makes `file`, the store's own of the same content, the object at `path`, where it is not one of another owner or mode
+    /// and the file systems allow. What goes wrong on the way writing a copy says better.
+    fn share(&self, content: &Content<'_>, file: &File, path: &Path) -> bool {
+        let claimed = claim(file, &content.owned.dirmeta(), bare_mode(content));
+        claimed.is_ok_and(|claimed| claimed) && self.layout.link(file, path)
+    }
+}
+
+/// Whether `file` bears `meta` as [`OSTREE_META`]; it gets it where it bears none. Held against other builds that share
+/// the store by a lock.
+fn claim(file: &File, meta: &[u8], mode: u32) -> io::Result<bool> {
+    flock(file, FlockOperation::LockExclusive)?;
+    let mut found = vec![0; meta.len() + 1];
+    match rustix::fs::fgetxattr(file, OSTREE_META, found.as_mut_slice()) {
+        Ok(length) if &found[..length] == meta => {}
+        // Another one, perhaps longer than `meta`.
+        Ok(_) | Err(Errno::RANGE) => return Ok(false),
+        Err(Errno::NODATA) => {
+            // Whoever may not write a file may not give it attributes either.
+            file.set_permissions(Permissions::from_mode(mode | 0o200))?;
+            rustix::fs::fsetxattr(file, OSTREE_META, meta, XattrFlags::CREATE)?;
+        }
+        Err(errno) => return Err(errno.into()),
+    }
+    // Also of a file that a build has claimed and not finished.
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.set_modified(SystemTime::UNIX_EPOCH)?;
+    Ok(true)
 }
 
 /// The mode of the object file itself, as libostree gives it: readable by its owner, without set-id,

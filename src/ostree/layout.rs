@@ -2,10 +2,12 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempDir};
 
 use super::Error;
@@ -256,6 +258,18 @@ impl Layout {
                 .set_permissions(Permissions::from_mode(mode))
                 .map_err(Error::io("set the mode of", path)),
             Pending::Temporary(file) => self.publish(file, mode, path),
+        }
+    }
+
+    /// Gives `file` the name `path` too; `false` where that cannot be.
+    pub(super) fn link(&self, file: &File, path: &Path) -> bool {
+        let by_number = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let link = || rustix::fs::linkat(CWD, &by_number, CWD, path, AtFlags::SYMLINK_FOLLOW);
+        match link() {
+            Err(Errno::NOENT) => path
+                .parent()
+                .is_some_and(|parent| make_dir(parent).is_ok() && link().is_ok()),
+            outcome => outcome.is_ok(),
         }
     }
 

@@ -177,12 +177,13 @@ fn unpack_archive(
                 continue;
             }
             let mut check = FileCheck::new(file.digest.as_ref());
+            pack.begin_file(size)?;
             archive.content::<Problem>(size, |piece| {
                 check.update(piece);
                 Ok(pack.write(piece)?)
             })?;
             let number = u32::try_from(number).map_err(std::io::Error::other)?;
-            pack.end_file(number, check.finish(&file.path)?);
+            pack.end_file(number, check.finish(&file.path)?)?;
         } else {
             let mut target = Vec::new();
             archive.content::<Problem>(size, |piece| {

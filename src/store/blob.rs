@@ -123,12 +123,24 @@ impl Blob {
             Source::File(from) => self.copy_range(from, 0, file),
             Source::Pack(entry) => {
                 let (from, offset) = entry.place()?;
-                self.copy_range(from, offset, file)
+                self.copy_range(&from, offset, file)
             }
         }
     }
 
     /// Copies the content, which lies at `offset` of `from`.
+    /// A file in the store that has this content and no other, verified, where there is one: an ostree repository can
+    /// share it.
+    ///
+    /// # Errors
+    /// Where the bytes cannot be read, or are damaged and cannot be made again.
+    pub fn own_file(&self) -> io::Result<Option<File>> {
+        match &self.source {
+            Source::Memory(_) | Source::File(_) => Ok(None),
+            Source::Pack(entry) => entry.own_file(),
+        }
+    }
+
     fn copy_range(&self, from: &File, offset: u64, file: &mut File) -> io::Result<()> {
         let (mut at, mut left) = (offset, self.size);
         while left > 0 {

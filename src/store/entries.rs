@@ -1,8 +1,9 @@
 //! All that lies in a store: how much of what, and when it was last used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -44,7 +45,7 @@ impl Kind {
 pub struct Usage {
     pub kind: Kind,
     pub entries: u64,
-    /// Bytes of files.
+    /// Bytes of files; those of a file that is of two kinds are the first one's.
     pub bytes: u64,
 }
 
@@ -56,6 +57,8 @@ pub(super) struct Entry {
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
     pub(super) used: SystemTime,
+    /// Device and number: an object can be a file that outputs share, too, whose bytes count once.
+    pub(super) inode: (u64, u64),
 }
 
 impl Store {
@@ -70,10 +73,13 @@ impl Store {
     /// Where the store cannot be read.
     pub fn usage(&self) -> Result<Vec<Usage>, StoreError> {
         let mut kinds: BTreeMap<Kind, (u64, u64)> = BTreeMap::new();
+        let mut known = HashSet::new();
         for entry in self.entries()? {
             let (entries, bytes) = kinds.entry(entry.kind).or_default();
             *entries += 1;
-            *bytes += entry.bytes;
+            if known.insert(entry.inode) {
+                *bytes += entry.bytes;
+            }
         }
         let kinds = kinds.into_iter();
         let kinds = kinds.map(|(kind, (entries, bytes))| Usage { kind, entries, bytes });
@@ -96,6 +102,7 @@ impl Store {
                         kind: Kind::Downloaded(shelf),
                         bytes: files.iter().map(|(_, file)| file.len()).sum(),
                         used: metadata.modified()?,
+                        inode: (metadata.dev(), metadata.ino()),
                         path,
                     });
                 }
@@ -108,6 +115,7 @@ impl Store {
                         kind: kind.clone(),
                         path,
                         bytes: metadata.len(),
+                        inode: (metadata.dev(), metadata.ino()),
                         used: match kind {
                             // Outputs share them, and go by the time of change.
                             Kind::Linked(_) | Kind::Object => metadata.accessed()?,

@@ -134,7 +134,7 @@ impl Store {
         if pack.is_none() {
             self.drop_damaged("package", path, "its index is damaged".to_owned())?;
         }
-        Ok(pack)
+        Ok(pack.filter(|pack| pack.complete))
     }
 
     /// Begins a pack.
@@ -209,8 +209,8 @@ mod tests {
         let mut writer = store.new_pack().unwrap();
         writer.write(b"al").unwrap();
         writer.write(b"pha").unwrap();
-        writer.end_file(3, Digest::of(b"alpha"));
-        writer.end_file(9, Digest::of(b""));
+        writer.end_file(3, Digest::of(b"alpha")).unwrap();
+        writer.end_file(9, Digest::of(b"")).unwrap();
         drop(store.new_pack().unwrap());
         assert!(store.pack(key).unwrap().is_none());
         writer.finish(key).unwrap();

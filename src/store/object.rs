@@ -1,6 +1,6 @@
 //! Objects: whole files under the SHA-256 of their content, in `objects/<2 digits>/<62 digits>`.
 
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,27 @@ impl Store {
         Ok(self.session.lookups.count(self.find_object(digest)?))
     }
 
+    /// Notes that the object `digest` is used now; whether it is there, with `size` bytes.
+    pub(super) fn uses_object(&self, digest: Digest, size: u64) -> io::Result<bool> {
+        let path = self.object_path(digest);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) => {
+                if temporary::is_stale(metadata.accessed()) {
+                    temporary::touch_accessed(&File::open(&path)?);
+                }
+                Ok(metadata.is_file() && metadata.len() == size)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn object_path(&self, digest: Digest) -> PathBuf {
+        self.entry_path(SHELF, digest)
+    }
+
     fn find_object(&self, digest: Digest) -> Result<Option<Object>, StoreError> {
-        let path = self.entry_path(SHELF, digest);
+        let path = self.object_path(digest);
         let opened = match File::open(&path) {
             Ok(file) => file.metadata().map(|metadata| (file, metadata.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -46,10 +65,10 @@ impl Store {
     /// # Errors
     /// Where the file cannot be read, or the store not be written.
     pub fn adopt(&self, path: &Path, digest: Digest) -> Result<(), StoreError> {
-        let kept = self.entry_path(SHELF, digest);
+        let kept = self.object_path(digest);
         let parent = kept.parent().unwrap_or(&self.root);
-        std::fs::create_dir_all(parent).map_err(|error| self.failed(error))?;
-        match std::fs::hard_link(path, &kept) {
+        fs::create_dir_all(parent).map_err(|error| self.failed(error))?;
+        match fs::hard_link(path, &kept) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             Err(_) => {}
@@ -107,7 +126,7 @@ impl Object {
     /// # Errors
     /// Whatever linking and copying give; a file that is there already.
     pub fn share(&self, path: &Path) -> io::Result<()> {
-        if std::fs::hard_link(&self.path, path).is_ok() {
+        if fs::hard_link(&self.path, path).is_ok() {
             return Ok(());
         }
         let mut copy = File::options().write(true).create_new(true).open(path)?;
@@ -166,7 +185,7 @@ impl ObjectWriter {
         let read_only = Permissions::from_mode(0o444);
         let set = self.file.as_file().set_permissions(read_only);
         set.map_err(|error| self.store.failed(error))?;
-        let path = self.store.entry_path(SHELF, digest);
+        let path = self.store.object_path(digest);
         self.store.publish(self.file, &path)?;
         let kept = self.store.find_object(digest)?;
         kept.ok_or_else(|| {

@@ -3,6 +3,9 @@
 //! Layout: the contents one after the other; then the index, 52 bytes an entry (file number u32,
 //! offset u64, size u64, SHA-256); then the footer: number of entries u32, SHA-256 of the index,
 //! magic. Little-endian. A pack gets its name only when it is complete.
+//!
+//! Large contents are not in it but objects of their own, the offset of which is [`ALONE`]: so that an ostree
+//! repository can share them instead of copying them. A pack is whole only while the store has all of them.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -13,9 +16,13 @@ use std::sync::Arc;
 use tempfile::NamedTempFile;
 
 use super::packed::{PackFile, Packed};
-use super::{Blob, Digest, Store, StoreError};
+use super::{Blob, Digest, ObjectWriter, Store, StoreError};
 
-const MAGIC: &[u8; 8] = b"hwpack\0\x01";
+const MAGIC: &[u8; 8] = b"hwpack\0\x02";
+/// In place of an offset: the content is an object.
+const ALONE: u64 = u64::MAX;
+/// Contents of so many bytes and more are objects: most of a system's bytes are in few of its files.
+pub(super) const LARGE: u64 = 64 << 10;
 const ENTRY: usize = 4 + 8 + 8 + 32;
 /// Small files are gathered; what is as large as this goes out as it is.
 const BUFFER: usize = 64 << 10;
@@ -26,6 +33,8 @@ const FOOTER: usize = 4 + 32 + 8;
 pub struct Pack {
     entries: Vec<(u32, Blob)>,
     pub(super) file: Arc<PackFile>,
+    /// Whether the store has all contents that are objects.
+    pub(super) complete: bool,
 }
 
 impl Pack {
@@ -34,10 +43,13 @@ impl Pack {
         &self.entries
     }
 
-    /// What is wrong with the contents, all of which are read.
+    /// What is wrong with the contents that are in the pack, all of which are read.
     pub(super) fn damage(&self) -> Option<String> {
         let damaged = self.entries.iter();
-        let damaged = damaged.filter(|(_, blob)| blob.packed().is_some_and(|entry| !entry.is_sound()));
+        let damaged = damaged.filter(|(_, blob)| {
+            blob.packed()
+                .is_some_and(|entry| !entry.is_alone() && !entry.is_sound())
+        });
         let numbers: Vec<_> = damaged.map(|(number, _)| number.to_string()).collect();
         (!numbers.is_empty()).then(|| match numbers.as_slice() {
             [one] => format!("file number {one} is damaged"),
@@ -74,21 +86,32 @@ impl Pack {
         }
         let file = Arc::new(PackFile::new(store.clone(), path, file));
         let mut entries = Vec::with_capacity(index.len() / ENTRY);
+        let mut complete = true;
         for entry in index.chunks_exact(ENTRY) {
             let mut words = [[0; 8]; 2];
             words[0].copy_from_slice(&entry[4..12]);
             words[1].copy_from_slice(&entry[12..20]);
             let [offset, size] = words.map(u64::from_le_bytes);
-            if offset.checked_add(size).is_none_or(|end| end > index_start) {
-                return Ok(None);
-            }
             let mut digest = [0; 32];
             digest.copy_from_slice(&entry[20..]);
+            let digest = Digest(digest);
+            let offset = match offset {
+                ALONE => {
+                    complete &= store.uses_object(digest, size)?;
+                    None
+                }
+                offset if offset.checked_add(size).is_some_and(|end| end <= index_start) => Some(offset),
+                _ => return Ok(None),
+            };
             let number = u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
-            let entry = Packed::new(Arc::clone(&file), offset, size, Digest(digest), verified);
+            let entry = Packed::new(Arc::clone(&file), offset, size, digest, verified);
             entries.push((number, Blob::from_pack(entry)));
         }
-        Ok(Some(Self { entries, file }))
+        Ok(Some(Self {
+            entries,
+            file,
+            complete,
+        }))
     }
 }
 
@@ -99,6 +122,8 @@ pub struct PackWriter<'a> {
     index: Vec<u8>,
     start: u64,
     end: u64,
+    /// The current file, if it is large, and its bytes so far.
+    alone: Option<(ObjectWriter, u64)>,
 }
 
 impl<'a> PackWriter<'a> {
@@ -109,7 +134,19 @@ impl<'a> PackWriter<'a> {
             index: Vec::new(),
             start: 0,
             end: 0,
+            alone: None,
         })
+    }
+
+    /// Begins a file of `size` bytes.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn begin_file(&mut self, size: u64) -> Result<(), StoreError> {
+        if size >= LARGE {
+            self.alone = Some((self.store.new_object()?, 0));
+        }
+        Ok(())
     }
 
     /// Appends to the content of the current file.
@@ -117,19 +154,39 @@ impl<'a> PackWriter<'a> {
     /// # Errors
     /// Where the store cannot be written.
     pub fn write(&mut self, piece: &[u8]) -> Result<(), StoreError> {
-        self.end += piece.len() as u64;
-        self.out
-            .write_all(piece)
-            .map_err(|error| self.store.failed(error))
+        let length = piece.len() as u64;
+        let written = match &mut self.alone {
+            Some((object, size)) => {
+                *size += length;
+                object.write_all(piece)
+            }
+            None => {
+                self.end += length;
+                self.out.write_all(piece)
+            }
+        };
+        written.map_err(|error| self.store.failed(error))
     }
 
-    /// Ends the current file: its number, and the SHA-256 of what was written for it.
-    pub fn end_file(&mut self, number: u32, sha256: Digest) {
+    /// Ends the current file: its number, and the SHA-256 of what was written for it. A large one is in the store
+    /// from now on, whatever becomes of the pack.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn end_file(&mut self, number: u32, sha256: Digest) -> Result<(), StoreError> {
+        let (offset, size) = match self.alone.take() {
+            Some((object, size)) => {
+                object.keep(sha256)?;
+                (ALONE, size)
+            }
+            None => (self.start, self.end - self.start),
+        };
         self.index.extend(number.to_le_bytes());
-        self.index.extend(self.start.to_le_bytes());
-        self.index.extend((self.end - self.start).to_le_bytes());
+        self.index.extend(offset.to_le_bytes());
+        self.index.extend(size.to_le_bytes());
         self.index.extend(sha256.0);
         self.start = self.end;
+        Ok(())
     }
 
     /// Completes the pack under `key`.

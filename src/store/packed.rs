@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -73,7 +74,7 @@ impl PackFile {
         let pack = remake()?;
         let file = pack.file.file().try_clone()?;
         let offsets = pack.entries().iter();
-        let offsets = offsets.filter_map(|(_, blob)| Some((blob.sha256(), blob.packed()?.offset)));
+        let offsets = offsets.filter_map(|(_, blob)| Some((blob.sha256(), blob.packed()?.offset?)));
         let anew = Anew {
             file,
             offsets: offsets.collect(),
@@ -88,10 +89,28 @@ impl fmt::Debug for PackFile {
     }
 }
 
+/// A file that is open for reading.
+pub(super) enum Opened<'a> {
+    Pack(&'a File),
+    Object(File),
+}
+
+impl Deref for Opened<'_> {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        match self {
+            Self::Pack(file) => file,
+            Self::Object(file) => file,
+        }
+    }
+}
+
 /// An entry of a pack.
 pub(super) struct Packed {
     pack: Arc<PackFile>,
-    offset: u64,
+    /// In the pack; `None` for an object of its own.
+    offset: Option<u64>,
     size: u64,
     sha256: Digest,
     /// Set once it is verified: where it lies in the pack that replaced a damaged one, if it had to be
@@ -103,7 +122,13 @@ pub(super) struct Packed {
 
 impl Packed {
     /// `verified`: whether this program has just written it.
-    pub(super) fn new(pack: Arc<PackFile>, offset: u64, size: u64, sha256: Digest, verified: bool) -> Self {
+    pub(super) fn new(
+        pack: Arc<PackFile>,
+        offset: Option<u64>,
+        size: u64,
+        sha256: Digest,
+        verified: bool,
+    ) -> Self {
         Self {
             pack,
             offset,
@@ -126,9 +151,15 @@ impl Packed {
         self.size
     }
 
+    /// Whether it is an object of its own.
+    pub(super) fn is_alone(&self) -> bool {
+        self.offset.is_none()
+    }
+
     /// Whether it is undamaged: it is read.
     pub(super) fn is_sound(&self) -> bool {
-        let found = self.hash(&self.pack.file, self.offset);
+        let found = self.first_place();
+        let found = found.and_then(|(file, offset)| self.hash(&file, offset));
         found.is_ok_and(|found| self.holds(found))
     }
 
@@ -136,7 +167,8 @@ impl Packed {
     pub(super) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         if buffer.len() as u64 == self.size && self.verified.get().is_none() {
             // Whole, so that what is hashed need not be read once more.
-            let read = self.pack.file.read_exact_at(buffer, self.offset);
+            let place = self.first_place();
+            let read = place.and_then(|(file, base)| file.read_exact_at(buffer, base));
             if read.is_ok() && self.holds(Digest::of(buffer)) {
                 return Ok(());
             }
@@ -145,8 +177,19 @@ impl Packed {
         file.read_exact_at(buffer, base + offset)
     }
 
+    /// The file that holds the entry alone, verified; `None` where it lies among others.
+    pub(super) fn own_file(&self) -> io::Result<Option<File>> {
+        if !self.is_alone() {
+            return Ok(None);
+        }
+        Ok(match self.place()? {
+            (Opened::Object(file), _) => Some(file),
+            (Opened::Pack(_), _) => None,
+        })
+    }
+
     /// The file that holds the entry, and where; verified.
-    pub(super) fn place(&self) -> io::Result<(&File, u64)> {
+    pub(super) fn place(&self) -> io::Result<(Opened<'_>, u64)> {
         if let Some(place) = self.known_place() {
             return place;
         }
@@ -154,26 +197,50 @@ impl Packed {
         if let Some(place) = self.known_place() {
             return place;
         }
-        let what = match self.hash(&self.pack.file, self.offset) {
-            Ok(found) if self.holds(found) => return Ok((&self.pack.file, self.offset)),
-            Ok(found) => format!(
-                "what should have SHA-256 {} at byte {} has {found}",
-                self.sha256, self.offset
-            ),
-            Err(error) => format!("byte {} and those behind it cannot be read: {error}", self.offset),
+        let at = match self.offset {
+            Some(offset) => format!("at byte {offset}"),
+            None => format!("in `{}`", self.object().display()),
+        };
+        let found = self
+            .first_place()
+            .and_then(|(file, offset)| Ok((self.hash(&file, offset)?, file, offset)));
+        let what = match found {
+            Ok((found, file, offset)) if self.holds(found) => return Ok((file, offset)),
+            Ok((found, ..)) => format!("what should have SHA-256 {} {at} has {found}", self.sha256),
+            Err(error) => format!("what lies {at} cannot be read: {error}"),
         };
         let anew = self.pack.replace(what)?;
-        let offset = anew.offsets.get(&self.sha256).copied();
-        match offset {
-            Some(offset) if self.hash(&anew.file, offset)? == self.sha256 => {
-                self.verified.get_or_init(|| Some(offset));
-                Ok((&anew.file, offset))
+        let place = match self.offset {
+            None => Some((Opened::Object(File::open(self.object())?), 0)),
+            Some(_) => anew
+                .offsets
+                .get(&self.sha256)
+                .map(|offset| (Opened::Pack(&anew.file), *offset)),
+        };
+        match place {
+            Some((file, offset)) if self.hash(&file, offset)? == self.sha256 => {
+                self.verified
+                    .get_or_init(|| self.offset.is_some().then_some(offset));
+                Ok((file, offset))
             }
             _ => Err(io::Error::other(format!(
                 "`{}` is damaged again as soon as it is made",
                 self.pack.path.display()
             ))),
         }
+    }
+
+    /// Where the entry lies unless it is damaged.
+    fn first_place(&self) -> io::Result<(Opened<'_>, u64)> {
+        Ok(match self.offset {
+            Some(offset) => (Opened::Pack(&self.pack.file), offset),
+            None => (Opened::Object(File::open(self.object())?), 0),
+        })
+    }
+
+    /// Where the entry lies if it is an object.
+    fn object(&self) -> PathBuf {
+        self.pack.store.object_path(self.sha256)
     }
 
     /// Notes that the entry is undamaged where `found`, the digest of what lies there, is its own.
@@ -185,11 +252,11 @@ impl Packed {
         holds
     }
 
-    fn known_place(&self) -> Option<io::Result<(&File, u64)>> {
+    fn known_place(&self) -> Option<io::Result<(Opened<'_>, u64)>> {
         Some(match *self.verified.get()? {
-            None => Ok((&self.pack.file, self.offset)),
+            None => self.first_place(),
             Some(offset) => match self.pack.anew.get() {
-                Some(anew) => Ok((&anew.file, offset)),
+                Some(anew) => Ok((Opened::Pack(&anew.file), offset)),
                 None => Err(io::ErrorKind::NotFound.into()),
             },
         })
@@ -224,7 +291,7 @@ mod tests {
         for at in order {
             let (number, content) = CONTENTS[at];
             writer.write(content).unwrap();
-            writer.end_file(number, Digest::of(content));
+            writer.end_file(number, Digest::of(content)).unwrap();
         }
         writer.finish(Digest::of(b"package")).unwrap()
     }

@@ -1,5 +1,6 @@
 //! Keeping a store small.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -50,7 +51,13 @@ impl Store {
         };
         let mut entries = self.entries()?;
         entries.sort_by(|a, b| (a.used, &a.path).cmp(&(b.used, &b.path)));
-        let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();
+        let mut names: HashMap<_, u32> = HashMap::new();
+        let mut total = 0;
+        for entry in &entries {
+            let count = names.entry(entry.inode).or_default();
+            *count += 1;
+            total += if *count == 1 { entry.bytes } else { 0 };
+        }
         for entry in &entries {
             // A use that lies in the future is one of now.
             let age = now.duration_since(entry.used).unwrap_or_default();
@@ -58,9 +65,13 @@ impl Store {
             let is_too_much = limits.max_size.is_some_and(|limit| total > limit);
             let goes = is_old || is_too_much;
             if goes && !(busy && age < GRACE) && self.remove(entry).map_err(failed)? {
-                total -= entry.bytes;
                 pruned.entries += 1;
-                pruned.bytes += entry.bytes;
+                let count = names.entry(entry.inode).or_default();
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    total -= entry.bytes;
+                    pruned.bytes += entry.bytes;
+                }
             } else {
                 pruned.left += 1;
                 pruned.spared += u64::from(goes);
@@ -123,7 +134,7 @@ mod tests {
         drop(part);
         let mut writer = store.new_pack().unwrap();
         writer.write(&[0; 10_000]).unwrap();
-        writer.end_file(0, Digest::of(&[0; 10_000]));
+        writer.end_file(0, Digest::of(&[0; 10_000])).unwrap();
         writer.finish(key).unwrap();
         store.keep_record(key, &[0; 1000]).unwrap();
         let object = store.new_object().unwrap();
