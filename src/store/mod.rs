@@ -131,10 +131,13 @@ impl Store {
         };
         temporary::touch(&file);
         let pack = Pack::open(self, path.clone(), file, false).map_err(|error| self.failed(error))?;
-        if pack.is_none() {
+        let Some(pack) = pack else {
             self.drop_damaged("package", path, "its index is damaged".to_owned())?;
-        }
-        Ok(pack.filter(|pack| pack.complete))
+            return Ok(None);
+        };
+        // Objects can have been removed by themselves: then the package is unpacked again.
+        let complete = pack.use_objects().map_err(|error| self.failed(error))?;
+        Ok(complete.then_some(pack))
     }
 
     /// Begins a pack.

@@ -33,8 +33,6 @@ const FOOTER: usize = 4 + 32 + 8;
 pub struct Pack {
     entries: Vec<(u32, Blob)>,
     pub(super) file: Arc<PackFile>,
-    /// Whether the store has all contents that are objects.
-    pub(super) complete: bool,
 }
 
 impl Pack {
@@ -55,6 +53,17 @@ impl Pack {
             [one] => format!("file number {one} is damaged"),
             many => format!("files number {} are damaged", many.join(", ")),
         })
+    }
+
+    /// Notes that the contents which are objects are used now; whether the store has all of them.
+    pub(super) fn use_objects(&self) -> io::Result<bool> {
+        let entries = self.entries.iter().filter_map(|(_, blob)| blob.packed());
+        for entry in entries.filter(|entry| entry.is_alone()) {
+            if !self.file.store().uses_object(entry.sha256(), entry.size())? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Tells how the package is unpacked anew into the store, should a file prove to be damaged when
@@ -86,7 +95,6 @@ impl Pack {
         }
         let file = Arc::new(PackFile::new(store.clone(), path, file));
         let mut entries = Vec::with_capacity(index.len() / ENTRY);
-        let mut complete = true;
         for entry in index.chunks_exact(ENTRY) {
             let mut words = [[0; 8]; 2];
             words[0].copy_from_slice(&entry[4..12]);
@@ -96,10 +104,7 @@ impl Pack {
             digest.copy_from_slice(&entry[20..]);
             let digest = Digest(digest);
             let offset = match offset {
-                ALONE => {
-                    complete &= store.uses_object(digest, size)?;
-                    None
-                }
+                ALONE => None,
                 offset if offset.checked_add(size).is_some_and(|end| end <= index_start) => Some(offset),
                 _ => return Ok(None),
             };
@@ -107,11 +112,7 @@ impl Pack {
             let entry = Packed::new(Arc::clone(&file), offset, size, digest, verified);
             entries.push((number, Blob::from_pack(entry)));
         }
-        Ok(Some(Self {
-            entries,
-            file,
-            complete,
-        }))
+        Ok(Some(Self { entries, file }))
     }
 }
 

@@ -50,6 +50,10 @@ impl PackFile {
         &self.file
     }
 
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// How the package is unpacked anew.
     pub(super) fn set_remake(&self, remake: Remake) {
         *self.lock() = Some(remake);
@@ -280,6 +284,7 @@ impl Packed {
 mod tests {
     use std::fs::{self, OpenOptions};
     use std::io::Read as _;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
     use crate::store::Blob;
@@ -290,6 +295,7 @@ mod tests {
         let mut writer = store.new_pack().unwrap();
         for at in order {
             let (number, content) = CONTENTS[at];
+            writer.begin_file(content.len() as u64).unwrap();
             writer.write(content).unwrap();
             writer.end_file(number, Digest::of(content)).unwrap();
         }
@@ -323,13 +329,16 @@ mod tests {
 
     #[test]
     fn damaged_files_are_made_anew_however_they_are_read() {
-        for (damaged, at) in [(0, 2), (1, 5 + 300_000), (2, 600_006)] {
+        // The large one is an object.
+        for (damaged, at) in [(0, 2), (1, 300_000), (2, 6)] {
             for way in 0..3 {
                 let place = tempfile::tempdir().unwrap();
                 let store = Store::open(place.path()).unwrap();
                 drop(write(&store, 0..3));
                 let path = store.pack_path(Digest::of(b"package"));
-                damage(&path, at);
+                let object = store.object_path(Digest::of(CONTENTS[1].1));
+                fs::set_permissions(&object, fs::Permissions::from_mode(0o644)).unwrap();
+                damage(if damaged == 1 { &object } else { &path }, at);
                 let pack = store.pack(Digest::of(b"package")).unwrap().unwrap();
                 let again = store.clone();
                 // In another order, as another version of the program may write it.
@@ -348,6 +357,29 @@ mod tests {
                 assert_eq!(store.take_damage(), []);
             }
         }
+    }
+
+    #[test]
+    fn a_pack_is_whole_only_with_its_objects() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(place.path()).unwrap();
+        let key = Digest::of(b"package");
+        let written = write(&store, 0..3);
+        let own: Vec<_> = written
+            .entries()
+            .iter()
+            .map(|(_, blob)| blob.own_file().unwrap())
+            .collect();
+        assert!(matches!(own.as_slice(), [None, Some(_), None]));
+        let opened = store.pack(key).unwrap().unwrap();
+        let again = store.clone();
+        opened.remade_by(move || Ok(write(&again, 0..3)));
+        fs::remove_file(store.object_path(Digest::of(CONTENTS[1].1))).unwrap();
+        assert!(store.pack(key).unwrap().is_none());
+        assert_eq!(store.take_damage(), []);
+        // Whoever had it open goes on.
+        assert_eq!(opened.entries()[1].1.read_all().unwrap(), CONTENTS[1].1);
+        assert!(store.pack(key).unwrap().is_some());
     }
 
     #[test]

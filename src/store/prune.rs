@@ -182,6 +182,29 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_two_names_counts_once() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(place.path()).unwrap();
+        let key = Digest::of(b"content");
+        let mut object = store.new_object().unwrap();
+        io::Write::write_all(&mut object, b"content").unwrap();
+        let object = object.keep(key).unwrap();
+        let shared = place.path().join("linked/kind/00");
+        fs::create_dir_all(&shared).unwrap();
+        object.share(&shared.join(&key.to_string()[2..])).unwrap();
+        let usage = store.usage().unwrap();
+        let usage: Vec<_> = usage.iter().map(|usage| (usage.entries, usage.bytes)).collect();
+        assert_eq!(usage, [(1, 7), (1, 0)]);
+        let limits = |max_size| Limits {
+            max_size: Some(max_size),
+            older_than: None,
+        };
+        assert_eq!(store.prune(&limits(7)).unwrap().entries, 0);
+        let pruned = store.prune(&limits(6)).unwrap();
+        assert_eq!((pruned.entries, pruned.bytes, pruned.left_bytes), (2, 7, 0));
+    }
+
+    #[test]
     fn what_was_used_least_lately_goes_first_and_whole() {
         let (place, store) = filled();
         let all = 1 + 1 + 10_096 + 1040 + 5000 + 3124;

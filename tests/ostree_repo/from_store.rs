@@ -1,15 +1,17 @@
 //! Repositories whose objects come from a store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use hullwright::ostree::{
     RepoMode, Shared, TreeRecord, check_kept, restore_tree, write_commit, write_commit_from, write_tree,
 };
-use hullwright::store::Store;
+use hullwright::store::{Digest, Store};
+use hullwright::tree::path::TreePath;
+use hullwright::tree::{FileData, Kind, Meta, Node, Origin, Tree};
 
 use crate::support::{MODES, Sample, options, ostree, scratch, tool};
 
@@ -146,4 +148,66 @@ fn what_one_store_has_another_takes_in_bundles() {
         taken.finish().unwrap();
         assert!(!Shared::open(&record, mode, &nothing).unwrap().is_whole());
     }
+}
+
+/// Two large files of one content, of which a mode is another, and a small one, from a package's pack.
+fn unpacked(store: &Store) -> Tree {
+    let mut writer = store.new_pack().unwrap();
+    for (number, content) in [(0, vec![b'l'; 200_000]), (1, b"small".to_vec())] {
+        writer.begin_file(content.len() as u64).unwrap();
+        writer.write(&content).unwrap();
+        writer.end_file(number, Digest::of(&content)).unwrap();
+    }
+    let pack = writer.finish(Digest::of(b"package")).unwrap();
+    let mut tree = Tree::new(Meta::root(0o755, 0));
+    for (path, number, mode) in [("/large", 0, 0o644), ("/other", 0, 0o4511), ("/small", 1, 0o644)] {
+        let (_, blob) = pack.entries()[number].clone();
+        let kind = Kind::File(FileData { blob, link: None });
+        let node = Node::new(Meta::root(mode, 0), kind, Origin::Composer("test"));
+        tree.insert(&TreePath::literal(path), node).unwrap();
+    }
+    tree
+}
+
+#[test]
+fn large_contents_of_packages_are_shared_instead_of_copied() {
+    let directory = scratch();
+    let path = |name: &str| directory.path().join(name);
+    let options = options(RepoMode::BareUser);
+    let numbers = |name: &str| {
+        let objects = contents(&path(name), RepoMode::BareUser);
+        let metadata = objects.iter().map(|object| fs::metadata(object).unwrap());
+        metadata.map(|metadata| metadata.ino()).collect::<BTreeSet<_>>()
+    };
+    let store = Store::open(&path("store")).unwrap();
+    let tree = unpacked(&store);
+    let plain = write_commit(&tree, &options, &path("plain")).unwrap();
+    let digest = Digest::of(&[b'l'; 200_000]).to_string();
+    let first = path("store/objects").join(&digest[..2]).join(&digest[2..]);
+    let number = fs::metadata(&first).unwrap().ino();
+    assert!(numbers("plain").contains(&number));
+    if tool("ostree") {
+        ostree(&path("plain"), &["fsck", "-q"]);
+    }
+
+    for name in ["second", "third"] {
+        let written = write_commit_from(&tree, &options, &path(name), Some(&store)).unwrap();
+        assert_eq!(written.checksum, plain.checksum);
+        equal(&path("plain"), &path(name));
+        assert!(numbers(name).contains(&number));
+        assert_eq!(numbers(name).len(), 3);
+    }
+
+    // A build that was killed when it had claimed the file, but not given it its mode and time.
+    fs::set_permissions(&first, fs::Permissions::from_mode(0o666)).unwrap();
+    File::open(&first)
+        .unwrap()
+        .set_modified(SystemTime::now())
+        .unwrap();
+    let written = write_commit(&tree, &options, &path("fourth")).unwrap();
+    assert_eq!(written.checksum, plain.checksum);
+    equal(&path("second"), &path("fourth"));
+    let time = fs::metadata(&first).unwrap().modified().unwrap();
+    assert_eq!(time, SystemTime::UNIX_EPOCH);
+    assert_eq!(store.verify(&check_kept).unwrap().damage, []);
 }
