@@ -24,6 +24,7 @@ mod shared;
 mod signing;
 mod system;
 mod tpm;
+mod turn;
 mod uki;
 mod usr;
 mod workspace;
@@ -246,6 +247,13 @@ fn compose(
             return Ok(Outcome::Made(Box::new(made), Done::default(), Some(*inputs)));
         }
     }
+    let (turn, waited) = turn::take(plan, &set, &store, progress)?;
+    if let Some(inputs) = &inputs
+        && waited
+        && let Some(made) = from_store(inputs, plan, workspace, &store, progress)?
+    {
+        return Ok(Outcome::Made(Box::new(made), Done::default(), Some(*inputs)));
+    }
     let rules = scriptlets::rules(plan);
     let scriptlets = Scriptlets {
         schedule: scriptlets::schedule(plan, &set, &rules)?,
@@ -372,6 +380,9 @@ fn compose(
     if let Some(inputs) = &inputs {
         // A build that keeps nothing is whole all the same.
         let _ = cache::keep(inputs, plan, &composed, &record, workspace, &store);
+    }
+    if let Some(turn) = turn {
+        turn.done()?;
     }
     Ok(Outcome::Made(Box::new(composed), made.scriptlets, inputs))
 }

@@ -14,6 +14,7 @@ mod packed;
 mod prune;
 mod record;
 mod temporary;
+pub mod turn;
 mod value_pack;
 mod values;
 mod verify;
@@ -36,6 +37,7 @@ pub use lookups::Lookups;
 pub use object::{Object, ObjectWriter};
 pub use pack::{Pack, PackWriter};
 pub use prune::{Limits, Pruned};
+pub use turn::Turn;
 pub use values::Values;
 pub use verify::Verified;
 
@@ -78,7 +80,7 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let failed = |error| failed(root, error);
         let shelves = Shelf::ALL.map(Shelf::directory);
-        for directory in ["packs", "parts", "tmp"].into_iter().chain(shelves) {
+        for directory in ["packs", "parts", "tmp", turn::SHELF].into_iter().chain(shelves) {
             fs::create_dir_all(root.join(directory)).map_err(failed)?;
         }
         let in_use = temporary::lock_shared(&root.join(IN_USE)).map_err(failed)?;

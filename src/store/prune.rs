@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::entries::{Entry, Kind, is_gone};
-use super::{Shelf, Store, StoreError, temporary};
+use super::{Shelf, Store, StoreError, temporary, turn};
 
 /// While somebody builds, what was used so lately stays: the last use is noted once an hour, and what
 /// a build has looked up it soon needs.
@@ -49,6 +49,7 @@ impl Store {
             bytes: temporary::sweep(&self.root.join("tmp")).map_err(failed)?,
             ..Pruned::default()
         };
+        temporary::sweep(&self.root.join(turn::SHELF)).map_err(failed)?;
         let mut entries = self.entries()?;
         entries.sort_by(|a, b| (a.used, &a.path).cmp(&(b.used, &b.path)));
         let mut names: HashMap<_, u32> = HashMap::new();

@@ -25,7 +25,7 @@ impl Store {
         Ok(self.session.lookups.count(self.find_record(key)?))
     }
 
-    fn find_record(&self, key: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) fn find_record(&self, key: Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.entry_path(SHELF, key);
         let file = match File::open(&path) {
             Ok(file) => file,

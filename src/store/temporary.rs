@@ -115,7 +115,8 @@ pub(super) fn is_stale(noted: io::Result<SystemTime>) -> bool {
     age.is_ok_and(|age| age.is_ok_and(|age| age > TOUCH))
 }
 
-fn lock_file(path: &Path) -> io::Result<File> {
+/// Opens the file `path`, made where it is absent.
+pub(super) fn lock_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .write(true)
         .create(true)

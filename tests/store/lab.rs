@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use rand::Rng;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
@@ -137,12 +138,16 @@ impl Lab {
         (said(&output), times.collect())
     }
 
+    fn stages(&self, out: &str) -> Vec<Value> {
+        let report = output_directory(&self.path(out)).join("build-report.json");
+        let report: Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+        report["stages"].as_array().unwrap().clone()
+    }
+
     /// What the stage `name` of the last build into `out` found in the store, and did not find.
     pub fn lookups(&self, out: &str, name: &str) -> (u64, u64) {
-        let report = output_directory(&self.path(out)).join("build-report.json");
-        let report: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
-        let mut stages = report["stages"].as_array().unwrap().iter();
-        let stage = stages.find(|stage| stage["name"] == name).unwrap();
+        let stages = self.stages(out);
+        let stage = stages.iter().find(|stage| stage["name"] == name).unwrap();
         let number = |key: &str| stage[key].as_u64().unwrap();
         (number("store_hits"), number("store_misses"))
     }
@@ -165,11 +170,18 @@ impl Lab {
         silent.spawn().unwrap()
     }
 
-    /// Waits for a build that was started; its outputs.
-    pub fn finish(&self, mut build: Child, out: &str) -> BTreeMap<PathBuf, String> {
+    /// Waits for a build that was started; its outputs, and the names of its stages.
+    pub fn finish(&self, mut build: Child, out: &str) -> (BTreeMap<PathBuf, String>, Vec<String>) {
         let status = build.wait().unwrap();
         assert!(status.success(), "{out}: {status}");
-        self.outputs(out)
+        let name = |stage: &Value| stage["name"].as_str().unwrap().to_owned();
+        let stages = self.stages(out).iter().map(name).collect();
+        (self.outputs(out), stages)
+    }
+
+    /// How many builds over the store "store" hold a turn, or have held it and have not finished.
+    pub fn turns(&self) -> usize {
+        fs::read_dir(self.path("store/turns")).map_or(0, Iterator::count)
     }
 
     pub fn outputs(&self, out: &str) -> BTreeMap<PathBuf, String> {

@@ -11,6 +11,7 @@ mod sets;
 mod support;
 
 use std::thread::sleep;
+use std::time::Duration;
 
 use lab::{CHANGES, Lab};
 use rand::rngs::StdRng;
@@ -44,14 +45,36 @@ fn kill_builds(lab: &Lab, kills: usize) {
     lab.store(&["verify"]);
 }
 
-/// Runs `count` builds at once over one store.
+/// Runs `count` builds at once over an empty store: one composes first, and the others wait.
 fn at_once(lab: &Lab, count: usize) {
     let fresh = lab.fresh("");
     let names: Vec<String> = (0..count).map(|number| format!("at-once-{number}")).collect();
     let running: Vec<_> = names.iter().map(|name| lab.start("", name, "store")).collect();
+    let mut waited = 0;
     for (name, build) in names.iter().zip(running) {
-        assert_eq!(lab.finish(build, name), fresh.outputs, "{name}");
+        let (outputs, stages) = lab.finish(build, name);
+        assert_eq!(outputs, fresh.outputs, "{name}");
+        waited += usize::from(stages.iter().any(|stage| stage == "wait for another build"));
     }
+    assert!((1..count).contains(&waited), "{waited} of {count} have waited");
+}
+
+/// Kills the first of three builds that begin at once over an empty store.
+fn kill_first(lab: &Lab, random: &mut StdRng) {
+    let fresh = lab.fresh("");
+    let mut first = lab.start("", "first", "store");
+    while lab.turns() == 0 {
+        assert_eq!(first.try_wait().unwrap(), None);
+        sleep(Duration::from_millis(5));
+    }
+    let others = ["second", "third"].map(|name| (name, lab.start("", name, "store")));
+    sleep(fresh.time.mul_f64(random.gen_range(0.0..0.5)));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    for (name, build) in others {
+        assert_eq!(lab.finish(build, name).0, fresh.outputs, "{name}");
+    }
+    assert_eq!(lab.turns(), 0);
 }
 
 /// Flips bits all over a store that builds have filled: a build over the damage is right, and `verify`
@@ -152,8 +175,7 @@ fn change_sets(lab: &mut Lab, steps: usize, changes: usize) {
 #[test]
 fn a_store_serves_killed_and_concurrent_builds_and_bears_damage() {
     let Some(lab) = Lab::new() else { return };
-    kill_build(&lab, &mut StdRng::seed_from_u64(3));
-    at_once(&lab, 2);
+    kill_first(&lab, &mut StdRng::seed_from_u64(3));
     assert_eq!(lab.temporaries(), 0);
     again(&lab);
     rot(&lab);
