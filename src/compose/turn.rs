@@ -9,6 +9,9 @@ use crate::report::Progress;
 use crate::rpmset::RpmSet;
 use crate::store::{Digest, Store, Turn, turn};
 
+const WAITS: &str =
+    "another build is at work on the same packages: this one waits for what it leaves in the store";
+
 /// What most of composing comes to, whatever else the definition says: packages unpacked, and their files compressed.
 fn key(plan: &Plan, set: &RpmSet) -> Digest {
     let mut hasher = Sha256::new_with_prefix(b"hullwright packages and clusters 1\0");
@@ -35,6 +38,7 @@ pub fn take(
         Turn::Over => (None, false),
         Turn::Mine(held) => (Some(held), false),
         Turn::Others(waiting) => {
+            progress.note(WAITS);
             let turn = progress.stage(
                 "wait for another build",
                 || waiting.wait(),
