@@ -16,6 +16,7 @@ mod kernel;
 mod outputs;
 mod partitions;
 mod pcrs;
+mod pool;
 mod root;
 mod scriptlets;
 mod seal;
@@ -56,6 +57,7 @@ use boot::Boot;
 use cache::{Inputs, Stamp};
 use composed::{Composed, Facts};
 use kernel::Kernel;
+use pool::Pool;
 use scriptlets::Scriptlets;
 use signing::Keys;
 use workspace::Workspace;
@@ -125,7 +127,8 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     let workspace = Workspace::new(&request.out, &plan.image.stem(), &request.unfinished)?;
 
     let secret = built_root::secret(plan, &workspace, progress)?;
-    let (made, scriptlets, inputs) = match compose(definition, request, &workspace, progress)? {
+    let pool = Pool::new(request.remote.clone());
+    let (made, scriptlets, inputs) = match compose(definition, request, &pool, &workspace, progress)? {
         Outcome::Unchanged(built) => return Ok(*built),
         Outcome::Made(made, scriptlets, inputs) => (made, scriptlets, inputs),
     };
@@ -146,7 +149,15 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         outputs::write_report(workspace, progress, &scriptlets, stamp.as_ref())
     })?;
     if let (Some(remote), Some(inputs)) = (&request.remote, &inputs) {
-        shared::add_all(remote, inputs, plan, &Store::open(&request.store)?, progress)?;
+        shared::add_all(
+            remote,
+            inputs,
+            plan,
+            &pool,
+            &Store::open(&request.store)?,
+            progress,
+        )?;
+        outputs::update_report(&built.directory, progress);
     }
     Ok(built)
 }
@@ -197,12 +208,16 @@ fn finish(
 fn compose(
     definition: &Definition,
     request: &Request,
+    pool: &Pool,
     workspace: &Workspace,
     progress: &Progress,
 ) -> Result<Outcome, ComposeError> {
     let plan = &definition.plan;
     let store = Store::open(&request.store)?;
     progress.watch(store.lookups());
+    if let Some(remote) = &request.remote {
+        progress.watch_remote(Arc::clone(remote.counters()));
+    }
     let ids = ids::read(plan)?;
     if ids.is_none() {
         progress.note(ids::NOT_FIXED);
@@ -271,7 +286,7 @@ fn compose(
         "make the tree",
         || -> Result<_, ComposeError> {
             let mut made = system::make(plan, &set, &contents, &scriptlets, &store)?;
-            let kernel = Kernel::prepare(plan, &set, kernel_package, &mut made.tree, &store)?;
+            let kernel = Kernel::prepare(plan, &set, kernel_package, &mut made.tree, &store, pool)?;
             let newest = request
                 .newest
                 .unwrap_or_else(|| i64::from(set.newest_build_time()));
@@ -297,7 +312,7 @@ fn compose(
 
     let initrd = progress.stage(
         "compose the initrd",
-        || initrd::make(plan, tree, &kernel, &store),
+        || initrd::make(plan, tree, &kernel, &store, pool),
         |initrd| {
             format!(
                 "{} KiB, {} modules",
@@ -312,7 +327,7 @@ fn compose(
         || {
             progress.stage(
                 "seal /usr",
-                || usr::seal(plan, tree, &store, workspace),
+                || usr::seal(plan, tree, &store, pool, workspace),
                 |sealed| {
                     format!(
                         "{} MiB, root hash {}…",

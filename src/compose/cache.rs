@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::ostree::{self, TreeRecord};
 use crate::report::file_digest;
 use crate::rpmset::RpmSet;
 use crate::rpmset::signature::{Checked, Verdict};
-use crate::store::{Blob, Digest, Object, Store};
+use crate::store::{Blob, Digest, Store};
 
 /// Parts of a plan that matter only once everything is composed.
 const SEALING: [(&str, &[&str]); 6] = [
@@ -184,10 +184,7 @@ pub fn objects(kept: &[u8]) -> Option<Vec<Digest>> {
 /// The tree that the record `kept` names.
 pub fn tree(kept: &[u8], store: &Store) -> Option<TreeRecord> {
     let kept: Kept = serde_json::from_slice(kept).ok()?;
-    let object = store.object(kept.tree).ok()??.check().ok()??;
-    let mut bytes = Vec::new();
-    object.file().read_to_end(&mut bytes).ok()?;
-    TreeRecord::from_bytes(&bytes)
+    TreeRecord::from_bytes(&store.content(kept.tree).ok()??)
 }
 
 /// Keeps `made` under `inputs`. Failing to costs the next build time, nothing else.
@@ -199,15 +196,7 @@ pub fn keep(
     workspace: &Workspace,
     store: &Store,
 ) -> Option<()> {
-    let put = |bytes: &[u8]| -> Option<Digest> {
-        let digest = Digest::of(bytes);
-        if store.object(digest).ok()?.is_none() {
-            let mut writer = store.new_object().ok()?;
-            io::Write::write_all(&mut writer, bytes).ok()?;
-            writer.keep(digest).ok()?;
-        }
-        Some(digest)
-    };
+    let put = |bytes: &[u8]| store.keep_content(bytes).ok();
     let kept = Kept {
         kernel: put(&made.kernel.read_all().ok()?)?,
         initrd: put(&made.initrd.read_all().ok()?)?,
@@ -234,17 +223,11 @@ pub fn keep(
 pub fn restore(inputs: &Inputs, plan: &Plan, workspace: &Workspace, store: &Store) -> Option<Composed> {
     let kept = store.record(inputs.composed).ok()??;
     let kept: Kept = serde_json::from_slice(&kept).ok()?;
-    let checked = |digest: Digest| -> Option<Object> { store.object(digest).ok()??.check().ok()? };
-    let bytes = |digest: Digest| -> Option<Vec<u8>> {
-        let object = checked(digest)?;
-        let mut bytes = Vec::new();
-        object.file().read_to_end(&mut bytes).ok()?;
-        Some(bytes)
-    };
+    let bytes = |digest: Digest| store.content(digest).ok()?;
     let blob = |digest: Digest| bytes(digest).map(Blob::from_bytes);
     let stem = plan.image.stem();
     let volume = |suffix: &str, digest: Digest| -> Option<File> {
-        let object = checked(digest)?;
+        let object = store.object(digest).ok()??.check().ok()??;
         object
             .share(&workspace.path(&format!("{stem}.usr.{suffix}")))
             .ok()?;

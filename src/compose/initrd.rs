@@ -4,6 +4,7 @@ use super::ComposeError;
 use super::built_root;
 use super::kernel::Kernel;
 use super::partitions;
+use super::pool::Pool;
 use super::root;
 use super::tpm;
 use crate::definition::plan::{InitrdCodec, Plan};
@@ -16,7 +17,13 @@ use crate::tree::{Kind, Meta, Tree, overlay, seal};
 const VERSION: &[u8] = b"hullwright initrd 1\0";
 
 /// Composes the initrd from the image's own tree. One that holds the same as an earlier one is taken from the store.
-pub fn make(plan: &Plan, tree: &Tree, kernel: &Kernel, store: &Store) -> Result<Initrd, ComposeError> {
+pub fn make(
+    plan: &Plan,
+    tree: &Tree,
+    kernel: &Kernel,
+    store: &Store,
+    pool: &Pool,
+) -> Result<Initrd, ComposeError> {
     let newest = plan.image.released.epoch();
     let mut overlays = Vec::new();
     for directory in plan.initrd_overlays() {
@@ -38,7 +45,7 @@ pub fn make(plan: &Plan, tree: &Tree, kernel: &Kernel, store: &Store) -> Result<
         workers,
     };
     let Gathered { tree, modules } = initrd::gather(tree, &spec)?;
-    let (bytes, unpacked_size) = packed(&tree, &spec, store)?;
+    let (bytes, unpacked_size) = packed(&tree, &spec, store, pool)?;
     let made = Initrd {
         bytes,
         unpacked_size,
@@ -57,11 +64,17 @@ pub fn make(plan: &Plan, tree: &Tree, kernel: &Kernel, store: &Store) -> Result<
 }
 
 /// The archive of `tree`, and its length before compression.
-fn packed(tree: &Tree, spec: &InitrdSpec<'_>, store: &Store) -> Result<(Vec<u8>, u64), ComposeError> {
+fn packed(
+    tree: &Tree,
+    spec: &InitrdSpec<'_>,
+    store: &Store,
+    pool: &Pool,
+) -> Result<(Vec<u8>, u64), ComposeError> {
     let level = spec.recipe.compression_level.to_le_bytes();
     let content = seal::digest(tree, &TreePath::root());
     let key = Digest::of(&[VERSION, &level, &content.0].concat());
-    if let Some(kept) = store.record(key)?
+    pool.offer_initrd(key);
+    if let Some(kept) = store.record(key)?.or_else(|| pool.initrd(key, store))
         && let Some((size, bytes)) = kept.split_first_chunk()
     {
         return Ok((bytes.to_vec(), u64::from_le_bytes(*size)));

@@ -6,6 +6,7 @@ use super::ComposeError;
 use super::composed::Facts;
 use super::erofs_kernel;
 use super::outputs::algorithm;
+use super::pool::Pool;
 use super::set::require;
 use super::system::provides;
 use base64::Engine as _;
@@ -84,6 +85,7 @@ impl Kernel {
         package: usize,
         tree: &mut Tree,
         store: &Store,
+        pool: &Pool,
     ) -> Result<Self, ComposeError> {
         let package = &set.packages()[package];
         let none = || ComposeError::NoKernel {
@@ -98,6 +100,7 @@ impl Kernel {
         check_config(plan, tree, &directory)?;
         erofs_kernel::check(&plan.outputs.erofs, &release, &directory, tree)?;
         let known = store.values(depmod::KEPT)?;
+        pool.modules(|| depmod::outline(tree, &release), &known);
         let modules = depmod::run(tree, &release, plan.image.released.epoch(), Some(&known))?;
         known.keep()?;
         Ok(Self {

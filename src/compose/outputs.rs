@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use super::ComposeError;
 use super::addons::Addon;
@@ -439,6 +440,18 @@ pub fn write_report(
     });
     let path = workspace.path(REPORT);
     fs::write(&path, format!("{report:#}\n")).map_err(|source| output(&path, source))
+}
+
+/// Puts the stages that have ended since into the report of outputs that are in their place. Without them it is as good.
+pub fn update_report(directory: &Path, progress: &Progress) {
+    let path = directory.join(REPORT);
+    let update = || -> Option<()> {
+        let mut report: serde_json::Value = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+        let stages = serde_json::to_value(progress.stages()).ok()?;
+        report.as_object_mut()?.insert("stages".to_owned(), stages);
+        fs::write(&path, format!("{report:#}\n")).ok()
+    };
+    let _ = update();
 }
 
 /// What `rpm -V --all` will say of the booted image.

@@ -1,4 +1,4 @@
-//! What builders share through a remote store: whole composed stages.
+//! What builders share through a remote store: whole composed stages (what is smaller is in the [pool](super::pool)).
 //!
 //! An entry `composed` has the parts `record` (what [`cache`](super::cache) keeps under the digest of the inputs), `object`
 //! (a file that the record names) and `contents` (a bundle of the tree's ostree objects). They go into the store; from there
@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use sha2::{Digest as _, Sha256};
 
 use super::cache::{self, Inputs};
+use super::pool::Pool;
 use super::{ComposeError, outputs};
 use crate::definition::Plan;
 use crate::ostree::Shared;
@@ -32,14 +33,17 @@ pub fn fetch_all(
     store: &Store,
     progress: &Progress,
 ) -> Result<bool, ComposeError> {
-    let before = remote.traffic();
+    let before = remote.counters().so_far();
     let fetched = progress.stage(
         "ask the remote store",
-        || Ok::<_, ComposeError>(fetch(remote, inputs, plan, store).is_some()),
+        || {
+            let fetched = fetch(remote, inputs, plan, store);
+            Ok::<_, ComposeError>(remote.counters().looked_for(fetched).is_some())
+        },
         |fetched| match fetched {
             true => format!(
                 "composed elsewhere, {}",
-                mebibytes(remote.traffic().received - before.received)
+                mebibytes((remote.counters().so_far() - before).received)
             ),
             false => "not composed elsewhere".to_owned(),
         },
@@ -53,6 +57,7 @@ pub fn add_all(
     remote: &Remote,
     inputs: &Inputs,
     plan: &Plan,
+    pool: &Pool,
     store: &Store,
     progress: &Progress,
 ) -> Result<(), ComposeError> {
@@ -60,18 +65,20 @@ pub fn add_all(
         tell(remote, progress);
         return Ok(());
     }
-    let before = remote.traffic();
+    let before = remote.counters().so_far();
     progress.stage(
         "add to the remote store",
         || {
-            add(remote, inputs, plan, store);
-            Ok::<_, ComposeError>(())
+            let pieces = pool.add(store);
+            Ok::<_, ComposeError>((add(remote, inputs, plan, store).is_some(), pieces))
         },
-        |()| {
-            let after = remote.traffic();
-            match after.added - before.added {
-                0 => "nothing".to_owned(),
-                count => format!("{count} entries, {}", mebibytes(after.sent - before.sent)),
+        |(composed, pieces)| {
+            let sent = mebibytes((remote.counters().so_far() - before).sent);
+            match (composed, pieces) {
+                (false, 0) => "nothing".to_owned(),
+                (false, _) => format!("{pieces} pieces, {sent}"),
+                (true, 0) => format!("what was composed, {sent}"),
+                (true, _) => format!("what was composed and {pieces} pieces, {sent}"),
             }
         },
     )?;

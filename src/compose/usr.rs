@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use super::ComposeError;
 use super::outputs;
+use super::pool::Pool;
 use super::workspace::{Workspace, output};
 use crate::definition::plan::{ErofsCodec, Plan};
 use crate::disk::{CHUNK_SIZE, derive_uuid, padded_chunk, usr};
@@ -35,6 +36,7 @@ pub fn seal(
     plan: &Plan,
     tree: &Tree,
     store: &Store,
+    pool: &Pool,
     workspace: &Workspace,
 ) -> Result<SealedUsr, ComposeError> {
     let path = TreePath::literal("/usr");
@@ -64,8 +66,18 @@ pub fn seal(
     let stem = plan.image.stem();
     let file = workspace.create(&format!("{stem}.usr.erofs"))?;
     let clusters = store.values(usr::CLUSTERS)?;
-    usr::write_erofs(directory, &options, &file, &clusters)?;
-    clusters.keep()?;
+    match options.compression {
+        // Nothing comes from elsewhere more quickly.
+        erofs::Compression::None | erofs::Compression::Lz4 => {
+            usr::write_erofs(directory, &options, &file, &clusters)?;
+            clusters.keep()?;
+        }
+        _ => {
+            let clusters = pool.clusters(clusters);
+            usr::write_erofs(directory, &options, &file, &clusters)?;
+            clusters.keep()?;
+        }
+    }
     let size = workspace.size(&file)?;
 
     let salt = Digest::of(&[b"hullwright verity salt\0".as_slice(), &seed].concat());

@@ -44,7 +44,7 @@ pub fn write_erofs(
     directory: &Node,
     options: &erofs::Options,
     file: &File,
-    clusters: &Values,
+    clusters: &dyn erofs::ClusterCache,
 ) -> Result<erofs::Stats, erofs::Error> {
     let mut volume = FileSystem {
         inodes: Vec::new(),

@@ -3,12 +3,13 @@
 //! | name | what |
 //! | --- | --- |
 //! | `v1/objects/<2 digits>/<62 digits>` | bytes under their SHA-256 |
-//! | `v1/entries/<kind>/<2 digits>/<62 digits>` | signed entries ([`Entry`]) under the SHA-256 of kind, key and program |
+//! | `v1/entries/<kind>/<2 digits>/<62 digits>` | signed entries ([`Entry`]) under the SHA-256 of kind, key and program; one that stands for many keys under each ([`Remote::find`]) |
 //!
 //! Nobody needs to trust the server. What it gives is held against its digest when it arrives, and the digest comes from an
 //! entry that a builder has signed whose key the reader lists. Nor does anybody need the server: once it fails, it is left
 //! alone, and the build goes on without it.
 
+mod batch;
 mod envelope;
 mod http;
 mod place;
@@ -17,15 +18,17 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
+use batch::Catalogue;
 pub use envelope::{Entry, Part, Refusal, open as open_entry};
 use place::{Place, Trouble};
 
 use crate::formats::x509::PublicKey;
+use crate::report::Counters;
 use crate::signing::{KeySource, Signer, SigningError, open_signer, public_key};
 use crate::store::Digest;
 
@@ -68,16 +71,6 @@ pub enum RemoteError {
     Program { path: PathBuf, source: io::Error },
 }
 
-/// What went back and forth.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Entries that were found and are sound.
-    pub found: u64,
-    pub received: u64,
-    pub added: u64,
-    pub sent: u64,
-}
-
 /// A remote store in use by one build; shared by threads.
 pub struct Remote {
     url: String,
@@ -91,7 +84,8 @@ pub struct Remote {
     refused: Mutex<BTreeSet<(Refusal, &'static str)>>,
     /// Objects that are not what their names say: sent anew, though they are there.
     rotten: Mutex<BTreeSet<Digest>>,
-    traffic: [AtomicU64; 4],
+    catalogue: Catalogue,
+    counters: Arc<Counters>,
     said: OnceLock<()>,
 }
 
@@ -140,7 +134,8 @@ impl Remote {
             warnings: Mutex::new(warnings),
             refused: Mutex::default(),
             rotten: Mutex::default(),
-            traffic: Default::default(),
+            catalogue: Catalogue::default(),
+            counters: Arc::default(),
             said: OnceLock::new(),
         })
     }
@@ -156,30 +151,7 @@ impl Remote {
 
     /// The entry of `kind` under `key`, where there is one that can be relied on.
     pub fn entry(&self, kind: &'static str, key: Digest) -> Option<Entry> {
-        let mut bytes = Vec::new();
-        let read = self.read(&self.entry_name(kind, key), envelope::LARGEST, &mut bytes);
-        match read {
-            Ok(_) => {}
-            Err(Trouble::TooLong) => {
-                self.refuse(Refusal::Malformed, kind);
-                return None;
-            }
-            Err(_) => return None,
-        }
-        let opened = envelope::open(&bytes, &self.trusted).and_then(|entry| {
-            let is_it = entry.kind == kind && entry.key == key && entry.program == self.program;
-            if is_it { Ok(entry) } else { Err(Refusal::Moved) }
-        });
-        match opened {
-            Ok(entry) => {
-                self.count(0, 1);
-                Some(entry)
-            }
-            Err(refusal) => {
-                self.refuse(refusal, kind);
-                None
-            }
-        }
+        self.entry_where(kind, key, |entry| entry.key == key)
     }
 
     /// Whether the entry is there and nothing of it has proved to be useless.
@@ -189,7 +161,7 @@ impl Remote {
         entry.is_some_and(|entry| !entry.parts.iter().any(|part| rotten.contains(&part.sha256)))
     }
 
-    /// Writes the content of `part` to `out`; `None` where it is not to be had. Then what was written is of no use, and it
+    /// Writes the content of `part` to `out`, which may fail with [`Unwanted`]; `None` where it is not to be had. Then what was written is of no use, and it
     /// has been said why.
     pub fn fetch(&self, kind: &'static str, part: &Part, out: &mut dyn Write) -> Option<()> {
         let mut hashing = Hashing {
@@ -199,6 +171,7 @@ impl Remote {
         let read = self.read(&object_name(part.sha256), part.size.min(LARGEST), &mut hashing);
         match read {
             Ok(count) if count == part.size && Digest::finish(hashing.hasher) == part.sha256 => Some(()),
+            Err(Trouble::Here(error)) if is_unwanted(&error) => None,
             Ok(_) | Err(Trouble::Absent | Trouble::TooLong) => {
                 self.rotten().insert(part.sha256);
                 self.refuse(Refusal::Parts, kind);
@@ -211,7 +184,7 @@ impl Remote {
     /// Adds an entry: first its parts, as far as they are not there, then the entry that names them. `None` where it
     /// could not; it has been said why.
     pub fn add(&self, kind: &'static str, key: Digest, contents: &[Content<'_>]) -> Option<()> {
-        let signer = self.signer.as_deref()?;
+        self.signer.as_deref()?;
         let sent = each(contents, |content| self.send(content));
         if sent.iter().any(Option::is_none) {
             return None;
@@ -222,34 +195,29 @@ impl Remote {
             program: self.program,
             parts: contents.iter().map(|content| content.part.clone()).collect(),
         };
-        let bytes = match envelope::seal(&entry, signer) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.fail(&format!("the key signs nothing: {error}"));
-                return None;
-            }
-        };
+        let bytes = self.sealed(&entry)?;
         self.write(
             &self.entry_name(kind, key),
             bytes.len() as u64,
             &mut bytes.as_slice(),
         )?;
-        self.count(2, 1);
         Some(())
+    }
+
+    fn sealed(&self, entry: &Entry) -> Option<Vec<u8>> {
+        match envelope::seal(entry, self.signer.as_deref()?) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                self.fail(&format!("the key signs nothing: {error}"));
+                None
+            }
+        }
     }
 
     fn send(&self, content: &Content<'_>) -> Option<()> {
         let name = object_name(content.part.sha256);
-        if self.is_down() {
-            return None;
-        }
-        match self.place.has(&name, content.part.size) {
-            Ok(true) if !self.rotten().contains(&content.part.sha256) => return Some(()),
-            Ok(_) => {}
-            Err(trouble) => {
-                self.note(&trouble);
-                return None;
-            }
+        if self.has(&name, content.part.size, content.part.sha256)? {
+            return Some(());
         }
         let mut opened = match (content.open)() {
             Ok(opened) => opened,
@@ -261,13 +229,27 @@ impl Remote {
         self.write(&name, content.part.size, &mut opened)
     }
 
+    /// Whether the object is there, of that size and as far as is known sound; `None` where the place does not say.
+    fn has(&self, name: &str, size: u64, sha256: Digest) -> Option<bool> {
+        if self.is_down() {
+            return None;
+        }
+        match self.place.has(name, size) {
+            Ok(found) => Some(found && !self.rotten().contains(&sha256)),
+            Err(trouble) => {
+                self.note(&trouble);
+                None
+            }
+        }
+    }
+
     fn write(&self, name: &str, size: u64, content: &mut dyn Read) -> Option<()> {
         if self.is_down() {
             return None;
         }
         match self.place.write(name, size, content) {
             Ok(()) => {
-                self.count(3, size);
+                self.counters.sent(size);
                 Some(())
             }
             Err(trouble) => {
@@ -283,7 +265,8 @@ impl Remote {
         }
         let read = self.place.read(name, limit, out);
         match &read {
-            Ok(count) => self.count(1, *count),
+            Ok(count) => self.counters.received(*count),
+            Err(Trouble::Here(error)) if is_unwanted(error) => {}
             Err(trouble) => self.note(trouble),
         }
         read
@@ -336,20 +319,9 @@ impl Remote {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What went back and forth so far.
-    pub fn traffic(&self) -> Traffic {
-        let [found, received, added, sent] =
-            [0, 1, 2, 3].map(|at: usize| self.traffic[at].load(Ordering::Relaxed));
-        Traffic {
-            found,
-            received,
-            added,
-            sent,
-        }
-    }
-
-    fn count(&self, at: usize, count: u64) {
-        self.traffic[at].fetch_add(count, Ordering::Relaxed);
+    /// What goes back and forth.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     fn entry_name(&self, kind: &str, key: Digest) -> String {
@@ -370,6 +342,15 @@ fn object_name(digest: Digest) -> String {
     let name = digest.to_string();
     let (fan, rest) = name.split_at(2);
     format!("v1/objects/{fan}/{rest}")
+}
+
+/// What a writer fails with that has no more use for what comes: nobody's fault.
+#[derive(Debug, thiserror::Error)]
+#[error("it is not wanted any more")]
+pub struct Unwanted;
+
+fn is_unwanted(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|source| source.is::<Unwanted>())
 }
 
 /// Passes on what is written, hashing it.

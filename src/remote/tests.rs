@@ -71,14 +71,12 @@ fn what_a_trusted_builder_adds_comes_back_and_nothing_else() {
     assert_eq!(fetched(&writer, key), None);
     writer.add(KIND, key, &[bytes_part("value", b"value")]).unwrap();
     assert_eq!(fetched(&writer, key).as_deref(), Some(b"value".as_slice()));
-    let traffic = writer.traffic();
-    assert_eq!((traffic.found, traffic.added), (1, 1));
-    let sent = traffic.sent;
+    let sent = writer.counters().so_far().sent;
     // Only what is new goes up.
     writer
         .add(KIND, Digest::of(b"more"), &[bytes_part("value", b"value")])
         .unwrap();
-    assert_eq!(writer.traffic().sent, 2 * sent - 5);
+    assert_eq!(writer.counters().so_far().sent, 2 * sent - 5);
     assert_eq!(writer.take_warnings(), Vec::<String>::new());
 
     let reader = lab.remote(&["ours"], None);
@@ -144,6 +142,90 @@ fn what_the_server_changes_is_found() {
     assert_eq!(fetched(&remote, key), None);
     remote.add(KIND, key, &[bytes_part("value", b"value")]).unwrap();
     assert_eq!(fetched(&remote, key).as_deref(), Some(b"value".as_slice()));
+}
+
+#[test]
+fn an_entry_of_many_contents_lies_under_each_and_under_no_other() {
+    let lab = Lab::new();
+    let keys: Vec<_> = (0..130_u8).map(|number| Digest::of(&[number])).collect();
+    let content = |place: usize| Some(vec![place as u8; place]);
+    let writer = lab.remote(&[], Some("ours"));
+    assert_eq!(writer.add_batches(KIND, &keys, content), 130);
+    let sent = writer.counters().so_far().sent;
+    assert_eq!(lab.remote(&[], Some("ours")).add_batches(KIND, &keys, content), 0);
+    assert_eq!(lab.remote(&["ours"], None).add_batches(KIND, &keys, content), 0);
+    assert!(sent < 130 * 40_000, "{sent}");
+
+    let found = |remote: &Remote, place: usize| {
+        let part = remote.find(KIND, keys[place])?;
+        let mut bytes = Vec::new();
+        remote.fetch(KIND, &part, &mut bytes)?;
+        Some(bytes)
+    };
+    let reader = lab.remote(&["ours"], None);
+    assert_eq!(found(&reader, 3), Some(vec![3; 3]));
+    // What lies in the same entry is known now.
+    let entry = |key: Digest| lab.path("remote").join(reader.entry_name(KIND, key));
+    let whole = fs::read(entry(keys[5])).unwrap();
+    fs::remove_file(entry(keys[5])).unwrap();
+    assert_eq!(found(&reader, 5), Some(vec![5; 5]));
+    let other = lab.remote(&["ours"], None);
+    assert_eq!(found(&other, 5), None);
+    assert_eq!(found(&other, 100), Some(vec![100; 100]));
+    assert_eq!(other.take_warnings(), Vec::<String>::new());
+
+    // A sound entry where it does not belong, and one of another sort.
+    fs::copy(entry(keys[100]), entry(keys[5])).unwrap();
+    let reader = lab.remote(&["ours"], None);
+    assert_eq!(found(&reader, 5), None);
+    assert!(
+        reader
+            .take_warnings()
+            .concat()
+            .contains("signed as another entry")
+    );
+    fs::write(entry(keys[5]), &whole).unwrap();
+    assert_eq!(found(&lab.remote(&["ours"], None), 5), Some(vec![5; 5]));
+    let name = keys[5].to_string();
+    writer.add(KIND, keys[5], &[bytes_part(&name, b"value")]).unwrap();
+    let reader = lab.remote(&["ours"], None);
+    assert_eq!(found(&reader, 5), None);
+    assert!(
+        reader
+            .take_warnings()
+            .concat()
+            .contains("signed as another entry")
+    );
+    fs::write(entry(keys[5]), &whole).unwrap();
+    assert!(reader.entry(KIND, keys[5]).is_none());
+
+    let stranger = lab.remote(&["theirs"], None);
+    assert_eq!(found(&stranger, 5), None);
+    assert!(stranger.take_warnings().concat().contains("not signed by a key"));
+}
+
+#[test]
+fn who_has_no_more_use_for_what_comes_says_so_and_nothing_is_blamed() {
+    struct Full;
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::Error::other(Unwanted))
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let lab = Lab::new();
+    let key = Digest::of(b"inputs");
+    let remote = lab.remote(&[], Some("ours"));
+    assert_eq!(remote.add_batches(KIND, &[key], |_| Some(b"value".to_vec())), 1);
+    let remote = lab.remote(&["ours"], None);
+    let part = remote.find(KIND, key).unwrap();
+    assert_eq!(remote.fetch(KIND, &part, &mut Full), None);
+    assert_eq!(remote.take_warnings(), Vec::<String>::new());
+    let mut bytes = Vec::new();
+    remote.fetch(KIND, &part, &mut bytes).unwrap();
+    assert_eq!(bytes, b"value");
 }
 
 #[test]

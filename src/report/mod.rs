@@ -4,6 +4,7 @@ mod manifest;
 mod progress;
 mod sums;
 pub mod timings;
+mod traffic;
 
 pub use manifest::{
     Manifest, ManifestCommit, ManifestDifference, ManifestFirmwarePcrs, ManifestKernel, ManifestOpen,
@@ -12,3 +13,4 @@ pub use manifest::{
 };
 pub use progress::{Progress, Stage};
 pub use sums::{file_digest, write_sums};
+pub use traffic::{Counters, Traffic};

@@ -7,6 +7,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::traffic::{Counters, Traffic};
 use crate::store::Lookups;
 
 /// A stage that has ended.
@@ -36,11 +37,14 @@ pub struct Used {
     /// Entries that it looked for in the store and found, or did not find.
     pub store_hits: u64,
     pub store_misses: u64,
+    /// What went back and forth between it and the remote store.
+    #[serde(flatten)]
+    pub remote: Traffic,
 }
 
 impl Used {
     /// So far; zeroes where the kernel does not say.
-    fn now(lookups: Option<&Lookups>) -> Self {
+    fn now(lookups: Option<&Lookups>, remote: Option<&Counters>) -> Self {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name: &str| -> u64 {
             let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -62,6 +66,7 @@ impl Used {
             peak_memory: field(&read("/proc/self/status"), "VmHWM:") << 10,
             store_hits,
             store_misses,
+            remote: remote.map(Counters::so_far).unwrap_or_default(),
         }
     }
 
@@ -74,6 +79,7 @@ impl Used {
             peak_memory: self.peak_memory,
             store_hits: self.store_hits.saturating_sub(before.store_hits),
             store_misses: self.store_misses.saturating_sub(before.store_misses),
+            remote: self.remote - before.remote,
         }
     }
 }
@@ -85,6 +91,7 @@ pub struct Progress {
     began: Instant,
     stages: Mutex<Vec<Stage>>,
     lookups: OnceLock<Arc<Lookups>>,
+    remote: OnceLock<Arc<Counters>>,
 }
 
 impl Progress {
@@ -96,6 +103,7 @@ impl Progress {
             began: Instant::now(),
             stages: Mutex::new(Vec::new()),
             lookups: OnceLock::new(),
+            remote: OnceLock::new(),
         }
     }
 
@@ -104,8 +112,14 @@ impl Progress {
         let _ = self.lookups.set(lookups);
     }
 
+    /// Tells from now on what goes back and forth between stages and the remote store whose `counters` these are.
+    pub fn watch_remote(&self, counters: Arc<Counters>) {
+        let _ = self.remote.set(counters);
+    }
+
     fn used(&self) -> Used {
-        Used::now(self.lookups.get().map(Arc::as_ref))
+        let remote = self.remote.get().map(Arc::as_ref);
+        Used::now(self.lookups.get().map(Arc::as_ref), remote)
     }
 
     /// Runs a stage; `result` says in a few words what came of it.

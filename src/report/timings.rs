@@ -3,17 +3,38 @@
 use serde_json::{Value, json};
 
 use super::progress::Stage;
+use super::traffic::Traffic;
 
-/// A table of `stages`, for people. Stages that overlap share processors, bytes, memory and what was found in the store.
+/// A table of `stages`, for people. Stages that overlap share processors, bytes, memory and what was found in the stores.
+/// Columns of the remote store stand there where something went back or forth.
 pub fn table(stages: &[Stage]) -> String {
+    let is_remote = stages.iter().any(|stage| stage.used.remote != Traffic::default());
+    let remote = |columns: String| if is_remote { columns } else { String::new() };
     let mut text = format!(
-        "{:>8} {:>8} {:>8} {:>9} {:>10} {:>9} {:>8} {:>8}  stage\n",
-        "begin s", "took s", "CPU s", "read MiB", "write MiB", "peak MiB", "hits", "misses"
+        "{:>8} {:>8} {:>8} {:>9} {:>10} {:>9} {:>8} {:>8}{}  stage\n",
+        "begin s",
+        "took s",
+        "CPU s",
+        "read MiB",
+        "write MiB",
+        "peak MiB",
+        "hits",
+        "misses",
+        remote(format!(
+            " {:>8} {:>8} {:>8} {:>8}",
+            "r. hits", "r. miss", "down MiB", "up MiB"
+        )),
     );
     for stage in stages {
         let used = &stage.used;
+        let Traffic {
+            hits,
+            misses,
+            received,
+            sent,
+        } = used.remote;
         text.push_str(&format!(
-            "{:>8.2} {:>8.2} {:>8.2} {:>9} {:>10} {:>9} {:>8} {:>8}  {}\n",
+            "{:>8.2} {:>8.2} {:>8.2} {:>9} {:>10} {:>9} {:>8} {:>8}{}  {}\n",
             stage.begin,
             stage.seconds,
             used.cpu_ms as f64 / 1000.0,
@@ -22,6 +43,11 @@ pub fn table(stages: &[Stage]) -> String {
             used.peak_memory >> 20,
             used.store_hits,
             used.store_misses,
+            remote(format!(
+                " {hits:>8} {misses:>8} {:>8} {:>8}",
+                received >> 20,
+                sent >> 20
+            )),
             stage.name
         ));
     }
@@ -64,6 +90,7 @@ pub fn trace(stages: &[Stage]) -> Value {
 mod tests {
     use super::*;
     use crate::report::progress::Used;
+    use crate::report::traffic::Counters;
 
     #[test]
     fn overlapping_stages_have_rows_of_their_own() {
@@ -92,5 +119,40 @@ mod tests {
         assert_eq!(events[1]["dur"], 1e6);
         let table = table(&stages);
         assert!(table.lines().nth(2).unwrap().ends_with("  a"), "{table}");
+        assert!(!table.contains("up MiB"), "{table}");
+    }
+
+    #[test]
+    fn the_remote_store_has_columns_where_there_is_one() {
+        let counters = Counters::default();
+        assert_eq!(counters.looked_for(Some(1)), Some(1));
+        assert_eq!(counters.looked_for(None::<()>), None);
+        counters.received(3 << 20);
+        let before = counters.so_far();
+        counters.sent(5 << 20);
+        let stage = |remote| Stage {
+            name: "a".to_owned(),
+            result: String::new(),
+            begin: 0.0,
+            seconds: 0.0,
+            used: Used {
+                remote,
+                ..Used::default()
+            },
+        };
+        let stages = [stage(before), stage(counters.so_far() - before)];
+        let table = table(&stages);
+        let ends = [
+            "misses  r. hits  r. miss down MiB   up MiB  stage",
+            "0        1        1        3        0  a",
+            "0        0        0        0        5  a",
+        ];
+        for (line, end) in table.lines().zip(ends) {
+            assert!(line.ends_with(end), "{table}");
+        }
+        let json = serde_json::to_value(&stages[0]).unwrap();
+        let keys = ["hits", "misses", "bytes_received", "bytes_sent"];
+        let found = keys.map(|key| json[format!("remote_{key}")].as_u64());
+        assert_eq!(found, [Some(1), Some(1), Some(3 << 20), Some(0)]);
     }
 }

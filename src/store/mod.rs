@@ -38,7 +38,7 @@ pub use object::{Object, ObjectWriter};
 pub use pack::{Pack, PackWriter};
 pub use prune::{Limits, Pruned};
 pub use turn::Turn;
-pub use values::Values;
+pub use values::{Key, Values};
 pub use verify::Verified;
 
 /// The file that whoever uses a store holds a shared lock on.

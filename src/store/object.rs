@@ -1,7 +1,7 @@
 //! Objects: whole files under the SHA-256 of their content, in `objects/<2 digits>/<62 digits>`.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read as _, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,8 @@ use tempfile::NamedTempFile;
 use super::{Digest, Store, StoreError, temporary};
 
 pub(super) const SHELF: &str = "objects";
+/// Bytes that are hashed while they are fresh in the processor's cache.
+const PIECE: u64 = 256 << 10;
 
 impl Store {
     /// The file whose content has the digest `digest`, opened and not yet read: see
@@ -57,6 +59,37 @@ impl Store {
             size,
             path,
         }))
+    }
+
+    /// The whole content under `digest`, checked as it is read. One that is damaged is dropped, noted and counts as absent.
+    ///
+    /// # Errors
+    /// Where it is there but cannot be read or dropped.
+    pub fn content(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(object) = self.object(digest)? else {
+            return Ok(None);
+        };
+        let (found, bytes) = read_all(&object).map_err(|error| self.failed(error))?;
+        if found == digest {
+            return Ok(Some(bytes));
+        }
+        object.drop_damaged(found)?;
+        Ok(None)
+    }
+
+    /// Keeps `bytes` as an object, unless one of their digest and size is there.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn keep_content(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        let known = self.find_object(digest)?;
+        if known.is_none_or(|object| object.size != bytes.len() as u64) {
+            let mut writer = self.new_object()?;
+            writer.write_all(bytes).map_err(|error| self.failed(error))?;
+            writer.keep(digest)?;
+        }
+        Ok(digest)
     }
 
     /// Keeps the file `path`, whose content has the digest `digest`: by a hard link where the file systems allow. Whoever
@@ -143,9 +176,31 @@ impl Object {
         if found == self.digest {
             return Ok(Some(self));
         }
-        self.store
-            .drop_damaged("object", self.path, format!("its content has SHA-256 {found}"))?;
+        self.drop_damaged(found)?;
         Ok(None)
+    }
+
+    fn drop_damaged(self, found: Digest) -> Result<(), StoreError> {
+        self.store
+            .drop_damaged("object", self.path, format!("its content has SHA-256 {found}"))
+    }
+}
+
+/// SHA-256 of an object's content, and the content.
+fn read_all(object: &Object) -> io::Result<(Digest, Vec<u8>)> {
+    // What the file system says of the size only saves growing.
+    let mut bytes = Vec::with_capacity(usize::try_from(object.size.min(1 << 30)).unwrap_or(0));
+    let mut hasher = Sha256::new();
+    loop {
+        let start = bytes.len();
+        if Read::by_ref(&mut &object.file)
+            .take(PIECE)
+            .read_to_end(&mut bytes)?
+            == 0
+        {
+            return Ok((Digest::finish(hasher), bytes));
+        }
+        hasher.update(&bytes[start..]);
     }
 }
 
@@ -249,5 +304,33 @@ mod tests {
         let text = format!("object `{}`: its content has SHA-256 {found}", path.display());
         assert_eq!(damage.iter().map(ToString::to_string).collect::<Vec<_>>(), [text]);
         assert_eq!(store.take_damage(), []);
+    }
+
+    #[test]
+    fn a_content_comes_back_whole_or_not_at_all() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(place.path()).unwrap();
+        let large = vec![7; 2 * PIECE as usize + 5];
+        for bytes in [&b""[..], b"short", &large] {
+            let digest = Digest::of(bytes);
+            assert_eq!(store.content(digest).unwrap(), None);
+            assert_eq!(store.keep_content(bytes).unwrap(), digest);
+            assert_eq!(store.content(digest).unwrap().as_deref(), Some(bytes));
+            // One that is there is not written again, unless it has been cut off.
+            let path = store.entry_path(SHELF, digest);
+            let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap());
+            let before = inode();
+            store.keep_content(bytes).unwrap();
+            assert_eq!(inode(), before);
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, b"rot").unwrap();
+            store.keep_content(bytes).unwrap();
+            assert_eq!(store.content(digest).unwrap().as_deref(), Some(bytes));
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, [bytes, b"more"].concat()).unwrap();
+            assert_eq!(store.content(digest).unwrap(), None);
+            assert!(!path.exists());
+            assert_eq!(store.take_damage().len(), 1);
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! first table, SHA-256 of the second, magic. Numbers are little-endian unless said otherwise. A
 //! reader keeps only the first table in memory.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -22,7 +22,8 @@ const FOOTER: usize = 4 + 32 + 32 + 8;
 /// Values are written in pieces of at least this size.
 const BUFFER: usize = 256 << 10;
 
-pub(super) type Key = [u8; 32];
+/// What values are found by: usually a SHA-256.
+pub type Key = [u8; 32];
 
 /// Where a value lies.
 #[derive(Debug, Clone, Copy)]
@@ -142,7 +143,8 @@ impl ValuePack {
 pub(super) struct ValuePackWriter {
     out: BufWriter<NamedTempFile>,
     entries: Vec<Entry>,
-    known: HashSet<Key>,
+    /// Places in `entries`.
+    known: HashMap<Key, usize>,
     end: u64,
 }
 
@@ -151,7 +153,7 @@ impl ValuePackWriter {
         Self {
             out: BufWriter::with_capacity(BUFFER, file),
             entries: Vec::new(),
-            known: HashSet::new(),
+            known: HashMap::new(),
             end: 0,
         }
     }
@@ -161,10 +163,11 @@ impl ValuePackWriter {
         let Ok(length) = u32::try_from(value.len()) else {
             return Ok(());
         };
-        if !self.known.insert(*key) {
+        if self.has(key) {
             return Ok(());
         }
         self.out.write_all(value)?;
+        self.known.insert(*key, self.entries.len());
         self.entries.push(Entry {
             key: *key,
             offset: self.end,
@@ -173,6 +176,22 @@ impl ValuePackWriter {
         });
         self.end += value.len() as u64;
         Ok(())
+    }
+
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.known.contains_key(key)
+    }
+
+    /// A value that was put before; `None` where there is none, or it is damaged.
+    pub(super) fn get(&mut self, key: &Key) -> io::Result<Option<Vec<u8>>> {
+        let Some(entry) = self.known.get(key).and_then(|at| self.entries.get(*at)) else {
+            return Ok(None);
+        };
+        self.out.flush()?;
+        let mut value = vec![0; entry.length as usize];
+        let file = self.out.get_ref().as_file();
+        file.read_exact_at(&mut value, entry.offset)?;
+        Ok((checksum(key, &value) == entry.crc).then_some(value))
     }
 
     /// Writes the tables. Returns the file and a digest to name it by.

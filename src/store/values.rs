@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::damage::Damage;
-use super::value_pack::{Entry, Key, ValuePack, ValuePackWriter};
+pub use super::value_pack::Key;
+use super::value_pack::{Entry, ValuePack, ValuePackWriter};
 use super::{Store, StoreError, temporary};
 
 pub(super) const SHELF: &str = "values";
@@ -25,7 +26,7 @@ const MOST: usize = 256;
 const NO_INDEX: &str = "its index is damaged";
 
 /// The values of a kind that a store has, and those that are to come. Shared by threads. What is put
-/// is found by later uses of the store, after [`Values::keep`]; dropped before, nothing stays of it.
+/// is found at once, and by later uses of the store after [`Values::keep`]; dropped before, nothing stays of it.
 #[derive(Debug)]
 pub struct Values {
     store: Store,
@@ -105,7 +106,18 @@ impl Values {
             }
             Some(value)
         });
+        let found = found.or_else(|| match &mut *self.put_so_far() {
+            New::Some(writer) => writer.get(key).ok()?,
+            New::Nothing | New::Failed(_) => None,
+        });
         self.store.session.lookups.count(found)
+    }
+
+    /// Whether there is a value of `key`. It is not read, and may prove to be damaged.
+    pub fn has(&self, key: &Key) -> bool {
+        let kept = self.packs.iter();
+        let mut kept = kept.map(|open| matches!(open.pack.find(key), Ok(Some(_))));
+        kept.any(|found| found) || matches!(&*self.put_so_far(), New::Some(writer) if writer.has(key))
     }
 
     /// Puts `value` under `key`. It goes to the disk at once; whether that failed [`Values::keep`] says.
@@ -303,7 +315,14 @@ mod tests {
         store.values("test").unwrap().keep().unwrap();
         assert!(!place.path().join("values/test").exists(), "nothing was put");
         let dropped = store.values("test").unwrap();
+        assert!(!dropped.has(&key(0)));
         dropped.put(&key(0), b"dropped");
+        dropped.put(&key(1), b"too");
+        assert!(dropped.has(&key(0)) && !dropped.has(&key(2)));
+        assert_eq!(dropped.get(&key(0)).as_deref(), Some(b"dropped".as_slice()));
+        dropped.put(&key(2), b"and more");
+        assert_eq!(dropped.get(&key(1)).as_deref(), Some(b"too".as_slice()));
+        assert_eq!(dropped.get(&key(2)).as_deref(), Some(b"and more".as_slice()));
         drop(dropped);
         assert_eq!(store.values("test").unwrap().get(&key(0)), None);
         assert_eq!(fs::read_dir(place.path().join("tmp")).unwrap().count(), 0);
@@ -329,6 +348,7 @@ mod tests {
         let values = store.values("test").unwrap();
         for number in 0..205 {
             assert_eq!(values.get(&key(number)), Some(value(number)), "{number}");
+            assert!(values.has(&key(number)));
         }
         assert_eq!(values.get(&key(205)), None);
         assert_eq!(store.take_damage(), []);

@@ -13,7 +13,7 @@ use super::path::TreePath;
 use super::{Kind, Meta, Node, Origin, Tree, TreeError};
 use crate::formats::kmod::{self, KmodError};
 use crate::formats::kmodindex::{Index, IndexError};
-use crate::store::Values;
+use crate::store::{Key, Values};
 
 mod kept;
 mod search;
@@ -131,14 +131,8 @@ pub(super) fn read_text(tree: &Tree, path: &TreePath) -> Result<Vec<u8>, DepmodE
     })
 }
 
-/// Exported symbols and which module (as its place in the set) offers each.
-type Symbols = BTreeMap<Vec<u8>, usize>;
-
-fn read_modules(
-    tree: &Tree,
-    kver: &str,
-    known: Option<&Values>,
-) -> Result<(ModuleSet, Symbols), DepmodError> {
+/// The directory of the modules of kernel `kver`, and those that count, in the order of `modules.order`.
+fn find(tree: &Tree, kver: &str) -> Result<(TreePath, Vec<Found>), DepmodError> {
     if kver.is_empty() || kver.starts_with('.') || kver.contains('/') {
         return Err(DepmodError::BadVersion(kver.to_owned()));
     }
@@ -152,6 +146,28 @@ fn read_modules(
         })?;
     let found = Search::read(tree, kver)?.find(tree, &dir)?;
     let found = in_order(found, &read_text(tree, &dir.join_name(b"modules.order"))?);
+    Ok((dir, found))
+}
+
+/// What of the modules of kernel `kver` is kept in [`KEPT`]: each one's key, and the bytes of its file. Nothing where [`run`]
+/// would fail.
+pub fn outline(tree: &Tree, kver: &str) -> Vec<(Key, u64)> {
+    let found = find(tree, kver).map(|(_, found)| found).unwrap_or_default();
+    let files = found.iter().filter_map(|found| tree.file(&found.path));
+    files
+        .map(|file| (kept::key(&file.blob), file.blob.size()))
+        .collect()
+}
+
+/// Exported symbols and which module (as its place in the set) offers each.
+type Symbols = BTreeMap<Vec<u8>, usize>;
+
+fn read_modules(
+    tree: &Tree,
+    kver: &str,
+    known: Option<&Values>,
+) -> Result<(ModuleSet, Symbols), DepmodError> {
+    let (dir, found) = find(tree, kver)?;
     let files: Vec<kmod::Module> = found
         .par_iter()
         .map(|found| {

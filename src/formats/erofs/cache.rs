@@ -14,6 +14,9 @@ const VERSION: &[u8] = b"hullwright erofs clusters 3";
 /// A store for compressed clusters, used by several threads at once. Values check themselves: one
 /// that is damaged or cut off is made anew.
 pub trait ClusterCache: Sync {
+    /// Told before anything of it is asked for: the keys that will be, in about that order, and how many bytes each is of.
+    fn expect(&self, _coming: &[([u8; 32], u64)]) {}
+
     /// What has been put under `key`, if it is still there.
     fn get(&self, key: &[u8; 32]) -> Option<Vec<u8>>;
 

@@ -301,6 +301,14 @@ pub(super) fn write<C: Content>(
     } = jobs(worker);
     let mut stored: Vec<Option<Stored>> = Vec::new();
     stored.resize_with(tree.inodes.len(), || None);
+    if compresses(options) {
+        let parts = jobs.iter().flatten();
+        let coming = parts.filter_map(|part| match &tree.inodes[part.inode].kind {
+            InodeKind::File(content) => Some((worker.key(part, content.digest()?), part.length as u64)),
+            _ => None,
+        });
+        worker.cache.expect(&coming.collect::<Vec<_>>());
+    }
     let mut cursor = Cursor::new(first, out);
     ordered(
         jobs.len(),

@@ -95,15 +95,19 @@ impl<C: Content> Worker<'_, C> {
         (runs, start)
     }
 
+    /// The name of the run's clusters, where the digests of its files are known.
+    fn run_key(&self, run: &Run) -> Option<[u8; 32]> {
+        let pieces = run.pieces.iter();
+        let digests: Option<Vec<_>> = pieces
+            .map(|piece| Some((self.content(piece.inode)?.digest()?, piece.offset, piece.length)))
+            .collect();
+        digests.map(|pieces| cache::run_key(self.options, pieces.into_iter()))
+    }
+
     /// Compresses a run.
     fn run(&self, state: &mut (Option<Codec>, Vec<u8>), run: &Run) -> Result<(Form, Vec<u8>), Error> {
         let (codec, buffer) = state;
-        let digests: Option<Vec<_>> = run
-            .pieces
-            .iter()
-            .map(|piece| Some((self.content(piece.inode)?.digest()?, piece.offset, piece.length)))
-            .collect();
-        let key = digests.map(|pieces| cache::run_key(self.options, pieces.into_iter()));
+        let key = self.run_key(run);
         let mut out = Vec::new();
         let kept = key
             .and_then(|key| self.cache.get(&key))
@@ -149,6 +153,10 @@ impl<C: Content> Worker<'_, C> {
         cursor: &mut Cursor<'_, impl Write>,
     ) -> Result<Option<Packed>, Error> {
         let (runs, size) = self.runs(stored);
+        let coming = runs
+            .iter()
+            .filter_map(|run| Some((self.run_key(run)?, run.length as u64)));
+        self.cache.expect(&coming.collect::<Vec<_>>());
         let mut packed = None;
         ordered(
             runs.len(),

@@ -4,8 +4,6 @@
 //! be state, and hide what an update of the image brings. systemd-hwdb-update.service then finds nothing to do, unless
 //! `/etc/udev/hwdb.d` holds files: those a machine may change, and compiles for itself.
 
-use std::io::{Read as _, Write as _};
-
 use sha2::{Digest as _, Sha256};
 
 use super::{CacheError, Report, drop_ins, program, put, read_all};
@@ -91,17 +89,11 @@ fn key(files: &[(TreePath, &FileData)], version: u64) -> Digest {
 
 fn kept(store: &Store, key: Digest) -> Option<Made> {
     let (digest, remarks): (Digest, Vec<String>) = serde_json::from_slice(&store.record(key).ok()??).ok()?;
-    let object = store.object(digest).ok()??.check().ok()??;
-    let mut bytes = Vec::new();
-    object.file().read_to_end(&mut bytes).ok()?;
-    Some((bytes, remarks))
+    Some((store.content(digest).ok()??, remarks))
 }
 
 fn keep(store: &Store, key: Digest, (bytes, remarks): &Made) -> Option<()> {
-    let digest = Digest::of(bytes);
-    let mut writer = store.new_object().ok()?;
-    writer.write_all(bytes).ok()?;
-    writer.keep(digest).ok()?;
+    let digest = store.keep_content(bytes).ok()?;
     let record = serde_json::to_vec(&(digest, remarks)).ok()?;
     store.keep_record(key, &record).ok()
 }

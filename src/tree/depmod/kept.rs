@@ -4,19 +4,24 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::formats::kmod::{KmodError, Module, Need};
-use crate::store::{Blob, Digest, Values};
+use crate::store::{Blob, Digest, Key, Values};
 
 /// The kind of values that knows modules.
 pub const KIND: &str = "kernel-modules";
 /// Changes with every change of what is kept or of how it is read.
 const VERSION: &[u8] = b"hullwright kernel module 1\0";
 
+/// What is known of the module in `blob` is kept under this.
+pub(super) fn key(blob: &Blob) -> Key {
+    Digest::finish(Sha256::new_with_prefix(VERSION).chain_update(blob.sha256().0)).0
+}
+
 /// Reads the module in `blob`, or takes what `known` has of it.
 pub(super) fn read(blob: &Blob, known: Option<&Values>) -> Result<Module, KmodError> {
     let Some(known) = known else {
         return Module::read(blob.reader());
     };
-    let key = Digest::finish(Sha256::new_with_prefix(VERSION).chain_update(blob.sha256().0)).0;
+    let key = key(blob);
     if let Some(module) = known.get(&key).and_then(|value| decode(&value)) {
         return Ok(module);
     }

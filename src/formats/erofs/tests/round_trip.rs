@@ -102,10 +102,17 @@ fn known(tree: Tree) -> FileSystem<Known> {
 struct Kept {
     values: Mutex<BTreeMap<[u8; 32], Vec<u8>>>,
     found: AtomicUsize,
+    /// What was to be expected and has not been asked for.
+    expected: Mutex<BTreeMap<[u8; 32], u64>>,
 }
 
 impl ClusterCache for Kept {
+    fn expect(&self, coming: &[([u8; 32], u64)]) {
+        self.expected.lock().unwrap().extend(coming.iter().copied());
+    }
+
     fn get(&self, key: &[u8; 32]) -> Option<Vec<u8>> {
+        assert!(self.expected.lock().unwrap().remove(key).unwrap() > 0);
         let value = self.values.lock().unwrap().get(key).cloned();
         self.found
             .fetch_add(usize::from(value.is_some()), Ordering::Relaxed);
@@ -125,6 +132,7 @@ fn a_cache_changes_nothing_but_the_work() {
         let write = |cache: &Kept| {
             let mut out = Cursor::new(Vec::new());
             write_cached(&tree, &options, cache, &mut out).unwrap();
+            assert_eq!(cache.expected.lock().unwrap().len(), 0);
             out.into_inner()
         };
         let first = write(&cache);
