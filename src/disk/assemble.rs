@@ -293,6 +293,19 @@ mod tests {
             .unwrap()
     }
 
+    /// Contents of a disk that is unsigned and whose root partition is left to the first boot.
+    fn contents<'a>(esp: &'a [FatFile<'a>], usr: &'a File, verity: &'a File) -> Contents<'a> {
+        Contents {
+            esp,
+            usr,
+            verity,
+            root: None,
+            others: &[],
+            time: TIME,
+            signature: None,
+        }
+    }
+
     /// A disk with a `/usr` of noise around a hole.
     fn make(slots: Slots) -> Made {
         let dir = tempfile::tempdir().unwrap();
@@ -340,15 +353,7 @@ mod tests {
                 content: Content::bytes(&kernel),
             },
         ];
-        let contents = Contents {
-            esp: &esp,
-            usr: &usr,
-            verity: &verity,
-            root: None,
-            others: &[],
-            time: TIME,
-            signature: None,
-        };
+        let contents = contents(&esp, &usr, &verity);
         let raw = create(&dir.path().join("disk.raw"));
         write_raw(&plan, &contents, &raw).unwrap();
         write_vhd(&plan, &raw, &create(&dir.path().join("disk.vhd")), TIME).unwrap();
@@ -392,15 +397,7 @@ mod tests {
             path: "EFI/BOOT/BOOTX64.EFI",
             content: Content::bytes(&made.loader),
         }];
-        let contents = Contents {
-            esp: &esp,
-            usr: &usr,
-            verity: &verity,
-            root: None,
-            others: &[],
-            time: TIME,
-            signature: None,
-        };
+        let contents = contents(&esp, &usr, &verity);
         let [raw, vhd, plain_raw, plain_vhd] =
             ["both.raw", "both.vhd", "plain.raw", "plain.vhd"].map(|name| create(&made.path(name)));
         write_both(&made.plan, &contents, &raw, &vhd).unwrap();
@@ -547,15 +544,8 @@ mod tests {
         let usr = File::options().write(true).open(made.path("usr")).unwrap();
         usr.set_len(4096).unwrap();
         let open = |name: &str| File::open(made.path(name)).unwrap();
-        let contents = Contents {
-            esp: &[],
-            usr: &open("usr"),
-            verity: &open("verity"),
-            root: None,
-            others: &[],
-            time: TIME,
-            signature: None,
-        };
+        let (usr, verity) = (open("usr"), open("verity"));
+        let contents = contents(&[], &usr, &verity);
         let error = write_raw(&made.plan, &contents, &create(&made.path("new"))).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -7,7 +7,7 @@ use hullwright::formats::efi::VariableStore;
 use hullwright::vm::{Machine, Ovmf};
 
 use crate::lab::{Answers, Lab, PATIENCE, healthy, script};
-use crate::support::detached::{ELSEWHERE, keys, sign};
+use crate::support::detached::{keys, sign, tables};
 use crate::support::image::{build_command, hullwright, output_directory, output_file, said, sample_store};
 use crate::support::{sample_rpms, skip, tool};
 
@@ -24,7 +24,8 @@ fn build_and_sign(place: &Path) -> Option<(PathBuf, Vec<Vec<String>>)> {
     let definition = place.join("elsewhere.toml");
     let text = format!(
         "extends = [{sample:?}]\n[os]\nids = {ids:?}\n[outputs]\nformats = {{ replace = [\"raw\"] }}\n\
-         [outputs.erofs]\nlevel = 1\n{ELSEWHERE}"
+         [outputs.erofs]\nlevel = 1\n{}",
+        tables(false)
     );
     fs::write(&definition, text).unwrap();
     let out = place.join("out");

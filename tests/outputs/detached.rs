@@ -8,30 +8,8 @@ use serde_json::Value;
 
 use crate::run::{answer, program};
 use crate::signed::{build, definition, hullwright};
-use crate::support::detached::{ELSEWHERE, keys, sign};
+use crate::support::detached::{keys, sign, tables};
 use crate::support::tool;
-
-pub const DIRECT: &str = r#"
-[secure-boot]
-db = { key = "keys/db.key", cert = "keys/db.pem" }
-pk = "keys/PK.pem"
-kek = "keys/KEK.pem"
-[verity]
-signature = "kernel"
-key = "keys/verity.key"
-cert = "keys/verity.pem"
-[measured-boot]
-key = "keys/pcr.key"
-[commit]
-key = "keys/commit.key"
-[release]
-key = "keys/db.key"
-cert = "keys/db.pem"
-[[uki.addons]]
-name = "console"
-cmdline = ["console=ttyS1"]
-place = "beside"
-"#;
 
 pub fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -79,7 +57,7 @@ fn signatures_made_elsewhere_give_the_same_bytes() {
     let at = |name: &str| directory.path().join(name);
     // A small disk: two of them are compared byte by byte.
     let disk = "[disk]\nsize = \"7GiB\"\n[outputs]\nformats = [\"raw\"]\n[outputs.erofs]\ncompression = \"zstd\"\nlevel = 1\n";
-    let path = definition(directory.path(), &format!("{disk}{ELSEWHERE}"));
+    let path = definition(directory.path(), &format!("{disk}{}", tables(false)));
     let Some(mut command) = build(&path, &at("out")) else {
         return;
     };
@@ -183,7 +161,7 @@ fn signatures_made_elsewhere_give_the_same_bytes() {
     ];
     assert_eq!(rounds, expected);
 
-    let path = definition(directory.path(), &format!("{disk}{DIRECT}"));
+    let path = definition(directory.path(), &format!("{disk}{}", tables(true)));
     answer(&mut build(&path, &at("direct")).unwrap());
     let direct = at("direct").join(&stem);
     let report = Path::new("build-report.json");

@@ -3,19 +3,20 @@
 use std::fs;
 use std::path::Path;
 
-use crate::detached::{DIRECT, files, same};
+use crate::detached::{files, same};
 use crate::run::{answer, program};
 use crate::signed::{build, definition};
+use crate::support::detached::tables;
 use crate::support::tool;
 
 const LIBRARY: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const PIN: &str = "1234";
 const DISK: &str = "[disk]\nsize = \"7GiB\"\n[outputs]\nformats = [\"raw\"]\n[outputs.erofs]\ncompression = \"zstd\"\nlevel = 1\n";
 
-/// `DIRECT` with the RSA keys on the token; that of the commit, Ed25519, stays in its file.
+/// The keys at hand, with the RSA keys on the token; that of the commit, Ed25519, stays in its file.
 fn on_token() -> String {
     let names = ["db", "verity", "pcr"];
-    names.iter().fold(DIRECT.to_owned(), |text, name| {
+    names.iter().fold(tables(true), |text, name| {
         let key = format!("key = \"keys/{name}.key\"");
         assert!(text.contains(&key), "{name}");
         text.replace(&key, &format!("key = \"pkcs11:token=images;object={name}\""))
@@ -31,7 +32,7 @@ fn keys_on_a_token_leave_what_keys_in_files_leave() {
     }
     let directory = crate::run::scratch();
     let at = |name: &str| directory.path().join(name);
-    let path = definition(directory.path(), &format!("{DISK}{DIRECT}"));
+    let path = definition(directory.path(), &format!("{DISK}{}", tables(true)));
     let Some(mut command) = build(&path, &at("files")) else {
         return;
     };

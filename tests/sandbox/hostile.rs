@@ -117,6 +117,30 @@ fn a_full_disk_is_the_scriptlets_own() {
 }
 
 #[test]
+fn what_others_write_meanwhile_is_not_the_scriptlets() {
+    let mut lab = lab(tight());
+    // What it holds, its owner may not see.
+    lab.output("mkdir /data/h; : >/data/h/one; chmod 0 /data/h");
+    let (scratch, data) = (
+        lab.scratch.path().to_owned(),
+        lab.scratch.path().join("root/data"),
+    );
+    let others = std::thread::spawn(move || {
+        let begun = Instant::now();
+        while !data.join("begun").exists() {
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Twice what the scriptlet may add.
+        fs::write(scratch.join("others"), vec![1; 64 << 20]).unwrap();
+        fs::write(data.join("written"), "").unwrap();
+    });
+    // Until the file system has been looked at a few times more.
+    lab.output(": >/data/begun; while [ ! -e /data/written ]; do sleep 0.05; done; sleep 0.4");
+    others.join().unwrap();
+}
+
+#[test]
 fn holes_count_and_are_not_read_for_ever() {
     let mut lab = lab(tight());
     let sparse = |name: &str, length: &str| {

@@ -8,26 +8,44 @@ use serde_json::Value;
 
 use super::image::said;
 
-/// What a definition says of keys that are elsewhere: those of a development set, in `keys` beside it.
-pub const ELSEWHERE: &str = r#"
+/// What a definition says of the keys of a development set in `keys` beside it: that they are elsewhere, or at hand.
+pub fn tables(at_hand: bool) -> String {
+    // A private key stands before its certificate, or in the place of its public key.
+    let before = |name: &str, end: &str| match at_hand {
+        true => format!("key = \"keys/{name}.key\"{end}"),
+        false => String::new(),
+    };
+    let alone = |name: &str| match at_hand {
+        true => before(name, ""),
+        false => format!("public = \"keys/{name}.pem\""),
+    };
+    format!(
+        r#"
 [secure-boot]
-db = { cert = "keys/db.pem" }
+db = {{ {}cert = "keys/db.pem" }}
 pk = "keys/PK.pem"
 kek = "keys/KEK.pem"
 [verity]
 signature = "kernel"
-cert = "keys/verity.pem"
+{}cert = "keys/verity.pem"
 [measured-boot]
-public = "keys/pcr.pem"
+{}
 [commit]
-public = "keys/commit.pem"
+{}
 [release]
-cert = "keys/db.pem"
+{}cert = "keys/db.pem"
 [[uki.addons]]
 name = "console"
 cmdline = ["console=ttyS1"]
 place = "beside"
-"#;
+"#,
+        before("db", ", "),
+        before("verity", "\n"),
+        alone("pcr"),
+        alone("commit"),
+        before("db", "\n"),
+    )
+}
 
 /// Private keys by the fingerprint that requests name them by: SHA-256 of the public key.
 pub fn keys(directory: &Path) -> Vec<(String, PathBuf)> {

@@ -110,6 +110,15 @@ struct Extents<T> {
 }
 
 impl<T> Extents<T> {
+    fn new(file_size: u64, has_tail: bool, take: T) -> Self {
+        Self {
+            open: None,
+            file_size,
+            has_tail,
+            take,
+        }
+    }
+
     fn close<E: From<Wrong>>(&mut self, end: u64, number: u64) -> Result<(), E>
     where
         T: FnMut(Found) -> Result<(), E>,
@@ -193,12 +202,7 @@ pub(super) fn decode<E: From<Wrong>>(
     has_tail: bool,
     take: impl FnMut(Found) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut extents = Extents {
-        open: None,
-        file_size,
-        has_tail,
-        take,
-    };
+    let mut extents = Extents::new(file_size, has_tail, take);
     let mut at = 0;
     let mut number: u64 = 0;
     for (total, count, length) in [(packs.before, 2, 8), (packs.middle, 16, 32), (packs.after, 2, 8)] {
@@ -259,12 +263,7 @@ pub(super) fn decode_full<E: From<Wrong>>(
     has_tail: bool,
     take: impl FnMut(Found) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut extents = Extents {
-        open: None,
-        file_size,
-        has_tail,
-        take,
-    };
+    let mut extents = Extents::new(file_size, has_tail, take);
     let mut number = 0;
     for entry in bytes.chunks_exact(FULL_ENTRY) {
         let (advise, offset) = (get16(entry, 0), get16(entry, 2));

@@ -38,6 +38,14 @@ impl Ground {
         })
     }
 
+    /// The one whose open directory `root` is, to be looked into; of its place nothing is known.
+    pub(super) fn opened(root: OwnedFd) -> Self {
+        Self {
+            path: PathBuf::new(),
+            root,
+        }
+    }
+
     /// Its place on the host, absolute.
     pub(super) fn path(&self) -> &Path {
         &self.path

@@ -286,7 +286,7 @@ impl Sandbox {
                 source: error.source,
             },
         })?;
-        let exceeds = self.snapshot.held().exceeds(before, &self.limits);
+        let exceeds = self.snapshot.held().exceeds(before.most(&self.limits));
         Ok(Outcome {
             end: match exceeds {
                 true => End::Disk,

@@ -49,24 +49,14 @@ impl Processes {
             program: program.to_owned(),
             source,
         };
-        let (socket, theirs) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(|error| fail(error.into()))?;
+        let (socket, theirs) = pair().map_err(fail)?;
         let (output, end) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| fail(error.into()))?;
         rustix::fs::fcntl_setfl(&output, rustix::fs::OFlags::NONBLOCK).map_err(|error| fail(error.into()))?;
         let request = serde_json::to_vec(request).map_err(|error| fail(error.into()))?;
         let request = file_of(&request).map_err(fail)?;
         let stdin = file_of(stdin).map_err(fail)?;
-        let first = Command::new(program)
-            .arg(FIRST_PROCESS)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(theirs))
+        let first = first_process(program, theirs)
             .stdout(Stdio::from(end.try_clone().map_err(fail)?))
             .stderr(Stdio::from(end))
             .spawn()
@@ -104,6 +94,24 @@ impl Drop for Processes {
     }
 }
 
+/// Two ends of a way for messages.
+pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let kind = SocketType::SEQPACKET;
+    Ok(socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?)
+}
+
+/// `program` as a sandbox's first process, that does what it is told through `socket`; its output is lost unless it is
+/// given another place.
+pub(super) fn first_process(program: &Path, socket: OwnedFd) -> Command {
+    let mut command = Command::new(program);
+    command.arg(FIRST_PROCESS).env_clear().current_dir("/");
+    command
+        .stdin(Stdio::from(socket))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
 /// A file with `bytes`, read from its start, that nobody can write to by name.
 fn file_of(bytes: &[u8]) -> io::Result<OwnedFd> {
     use std::os::unix::fs::FileExt as _;
@@ -133,7 +141,7 @@ pub(super) struct Stage<'a> {
 /// Runs the task of `request` to its end. Without a task, only makes the sandbox.
 pub(super) fn run(stage: Stage<'_>, request: &Request, stdin: &[u8]) -> Result<Ran, SandboxError> {
     let limits = stage.limits;
-    let disk = Disk::new(stage.ground, limits, stage.before);
+    let disk = Disk::new(stage.program, stage.ground, limits, stage.before);
     let processes = Processes::start(stage.program, request, stdin)?;
     let mut watch = Watch {
         stage,

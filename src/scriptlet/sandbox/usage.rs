@@ -1,7 +1,9 @@
 //! What a scriptlet uses: processes, memory, disk.
 
 use std::collections::HashSet;
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fstatvfs, openat, openat2, statat};
@@ -9,6 +11,8 @@ use rustix::io::Errno;
 
 use super::ground::{Ground, LIST};
 use super::limits::Limits;
+use super::supervise::{first_process, pair};
+use super::wire::{Message, receive, send};
 use crate::path::TreePath;
 
 /// The processes of the sandbox together.
@@ -68,10 +72,16 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Whether `self` is more than a scriptlet may leave where `before` was.
-    pub(super) fn exceeds(self, before: Self, limits: &Limits) -> bool {
-        self.bytes.saturating_sub(before.bytes) > limits.disk
-            || self.names.saturating_sub(before.names) > limits.files
+    /// The most that a scriptlet may leave where this was.
+    pub(super) fn most(self, limits: &Limits) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(limits.disk),
+            names: self.names.saturating_add(limits.files),
+        }
+    }
+
+    pub(super) fn exceeds(self, most: Self) -> bool {
+        self.bytes > most.bytes || self.names > most.names
     }
 }
 
@@ -81,6 +91,8 @@ const RARELY: Duration = Duration::from_secs(5);
 /// Watches how a tree on disk grows.
 #[derive(Debug)]
 pub(super) struct Disk<'a> {
+    /// The program, to be started again where it takes more rights to count.
+    program: &'a Path,
     ground: &'a Ground,
     limits: Limits,
     before: Held,
@@ -94,8 +106,9 @@ pub(super) struct Disk<'a> {
 
 impl<'a> Disk<'a> {
     /// Of a tree that holds `before` now.
-    pub(super) fn new(ground: &'a Ground, limits: Limits, before: Held) -> Self {
+    pub(super) fn new(program: &'a Path, ground: &'a Ground, limits: Limits, before: Held) -> Self {
         Self {
+            program,
             ground,
             limits,
             before,
@@ -119,11 +132,15 @@ impl<'a> Disk<'a> {
         if !fuller && begun < self.next {
             return false;
         }
-        let Ok(held) = count(self.ground, self.before, &self.limits) else {
-            // A directory without rights for its owner hides what it holds: the file system's word stands.
-            return fuller;
+        let most = self.before.most(&self.limits);
+        // A directory without rights for its owner hides from him what it holds.
+        let counted = match count(self.ground, most) {
+            Err(Errno::ACCESS) => count_with_power(self.program, self.ground, most).ok(),
+            counted => counted.ok(),
         };
-        if held.exceeds(self.before, &self.limits) {
+        // Where nothing can be counted, the file system's word stands.
+        let Some(held) = counted else { return fuller };
+        if held.exceeds(most) {
             return true;
         }
         self.next = begun + RARELY.max(begun.elapsed() * 20);
@@ -146,8 +163,22 @@ fn free(ground: &Ground) -> Option<(u64, u64)> {
     Some((stat.f_bfree.saturating_mul(stat.f_frsize), stat.f_ffree))
 }
 
-/// What the tree holds now, up to where that exceeds `limits`; what goes away meanwhile is not counted.
-fn count(ground: &Ground, before: Held, limits: &Limits) -> Result<Held, Errno> {
+/// As [`count`], by a process of its own that is root of a user namespace, as the scriptlet is: what that may look into, it
+/// may too. Rights are not given to the owner meanwhile, as they are between scriptlets: this one would see them.
+fn count_with_power(program: &Path, ground: &Ground, most: Held) -> io::Result<Held> {
+    let (socket, theirs) = pair()?;
+    let mut process = first_process(program, theirs).spawn()?;
+    let answer = send(&socket, &Message::Count(most), &[ground.root()]).and_then(|()| receive(&socket));
+    let _ = process.kill();
+    let _ = process.wait();
+    match answer? {
+        Some((Message::Counted(held), _)) => Ok(held),
+        _ => Err(io::ErrorKind::PermissionDenied.into()),
+    }
+}
+
+/// What the tree holds now, up to where that exceeds `most`; what goes away meanwhile is not counted.
+pub(super) fn count(ground: &Ground, most: Held) -> Result<Held, Errno> {
     let mut held = Held::default();
     let mut several = HashSet::new();
     let mut todo = vec![TreePath::root()];
@@ -176,7 +207,7 @@ fn count(ground: &Ground, before: Held, limits: &Limits) -> Result<Held, Errno> 
                 }
                 _ => {}
             }
-            if held.exceeds(before, limits) {
+            if held.exceeds(most) {
                 return Ok(held);
             }
         }
@@ -201,9 +232,9 @@ mod tests {
             files: 5,
             ..Limits::default()
         };
-        let before = count(&ground, Held::default(), &limits).unwrap();
+        let before = count(&ground, Held::default().most(&limits)).unwrap();
         assert_eq!(before, Held { bytes: 700, names: 2 });
-        let mut disk = Disk::new(&ground, limits, before);
+        let mut disk = Disk::new(Path::new("/absent"), &ground, limits, before);
         let mut exceeded = || {
             disk.next = Instant::now();
             disk.exceeded()

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Interpreter;
 use super::limits::Limits;
+use super::usage::Held;
 
 /// What the first process is to do; handed over as a file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,6 +51,11 @@ pub(super) enum Message {
     Ready,
     /// Supervisor: become the interpreter.
     Go,
+    /// Supervisor, instead of [`Message::Start`]: count what the tree holds whose root directory is attached, up to where it
+    /// exceeds this.
+    Count(Held),
+    /// First process: so much is there.
+    Counted(Held),
     /// First process: the scriptlet ended with this code.
     Exited(i32),
     /// First process: it was killed by this signal.
@@ -62,6 +68,9 @@ const LONGEST: usize = 4096;
 impl Message {
     fn encode(&self) -> Vec<u8> {
         let number = |kind: u8, value: i32| [&[kind][..], &value.to_le_bytes()].concat();
+        let held = |kind: u8, held: &Held| {
+            [&[kind][..], &held.bytes.to_le_bytes(), &held.names.to_le_bytes()].concat()
+        };
         match self {
             Self::Start => vec![b'S'],
             Self::Init => vec![b'I'],
@@ -72,6 +81,8 @@ impl Message {
             }
             Self::Ready => vec![b'R'],
             Self::Go => vec![b'G'],
+            Self::Count(most) => held(b'C', most),
+            Self::Counted(counted) => held(b'N', counted),
             Self::Exited(code) => number(b'X', *code),
             Self::Killed(signal) => number(b'K', *signal),
         }
@@ -80,6 +91,13 @@ impl Message {
     fn decode(packet: &[u8]) -> Option<Self> {
         let (&kind, rest) = packet.split_first()?;
         let number = || Some(i32::from_le_bytes(rest.try_into().ok()?));
+        let held = || {
+            let (bytes, names) = rest.split_first_chunk()?;
+            Some(Held {
+                bytes: u64::from_le_bytes(*bytes),
+                names: u64::from_le_bytes(names.try_into().ok()?),
+            })
+        };
         Some(match kind {
             b'S' => Self::Start,
             b'I' => Self::Init,
@@ -93,6 +111,8 @@ impl Message {
             }
             b'R' => Self::Ready,
             b'G' => Self::Go,
+            b'C' => Self::Count(held()?),
+            b'N' => Self::Counted(held()?),
             b'X' => Self::Exited(number()?),
             b'K' => Self::Killed(number()?),
             _ => return None,
@@ -185,6 +205,11 @@ mod tests {
                 step: "mount".into(),
                 reason: "no".into(),
             },
+            Message::Count(Held {
+                bytes: u64::MAX,
+                names: 7,
+            }),
+            Message::Counted(Held::default()),
             Message::Exited(-1),
             Message::Killed(9),
         ];

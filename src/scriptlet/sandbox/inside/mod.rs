@@ -1,6 +1,6 @@
 //! What happens in the sandbox's own processes, until the scriptlet's interpreter takes over.
 //!
-//! There are three: the first enters the namespaces and waits; the second is process 1 of the new pid namespace, makes
+//! Of a scriptlet's there are three: the first enters the namespaces and waits; the second is process 1 of the new pid namespace, makes
 //! the file systems, starts the third and reaps; the third drops what power is left, puts itself under the filter and
 //! becomes the interpreter. The death of each kills the next, and that of process 1 all that the scriptlet started.
 
@@ -17,6 +17,8 @@ use nix::sched::CloneFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open};
 
 pub(super) use self::mounts::OVERLAID;
+use super::ground::Ground;
+use super::usage::{self, Held};
 use super::wire::{Message, Request, receive, send};
 use crate::sys::process::{Side, close_inherited, fork_alone};
 
@@ -79,10 +81,13 @@ pub fn first_process() -> ExitCode {
 }
 
 fn enter(socket: &OwnedFd) -> Result<ExitCode, Failure> {
-    let started = receive(socket).step("taking the request")?;
-    let Some((Message::Start, files)) = started else {
-        return Err("`hullwright` itself starts this command, to run scriptlets in")
-            .step("taking the request");
+    let files = match receive(socket).step("taking the request")? {
+        Some((Message::Start, files)) => files,
+        Some((Message::Count(most), files)) => return counted(socket, most, files),
+        _ => {
+            return Err("`hullwright` itself starts this command, to run scriptlets in")
+                .step("taking the request");
+        }
     };
     let [request, stdin]: [OwnedFd; 2] = files
         .try_into()
@@ -90,18 +95,7 @@ fn enter(socket: &OwnedFd) -> Result<ExitCode, Failure> {
         .step("taking the request")?;
     let request: Request = serde_json::from_reader(File::from(request)).step("taking the request")?;
 
-    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    nix::sched::unshare(NAMESPACES).step("entering namespaces")?;
-    // A kernel without it needs it not.
-    match fs::write("/proc/self/setgroups", "deny") {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).step("mapping the user");
-        }
-        _ => {}
-    }
-    fs::write("/proc/self/uid_map", format!("0 {user} 1\n")).step("mapping the user")?;
-    fs::write("/proc/self/gid_map", format!("0 {group} 1\n")).step("mapping the group")?;
-
+    become_root(NAMESPACES)?;
     die_with_parent()?;
     if rustix::process::getppid() != Pid::from_raw(request.supervisor) {
         return Err("it is gone").step("looking for the supervisor");
@@ -122,6 +116,34 @@ fn enter(socket: &OwnedFd) -> Result<ExitCode, Failure> {
         }
         Side::Child => init(socket, &request, stdin),
     }
+}
+
+/// Enters new namespaces, one of users among them, whose root is the user.
+fn become_root(namespaces: CloneFlags) -> Result<(), Failure> {
+    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    nix::sched::unshare(namespaces).step("entering namespaces")?;
+    // A kernel without it needs it not.
+    match fs::write("/proc/self/setgroups", "deny") {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).step("mapping the user");
+        }
+        _ => {}
+    }
+    fs::write("/proc/self/uid_map", format!("0 {user} 1\n")).step("mapping the user")?;
+    fs::write("/proc/self/gid_map", format!("0 {group} 1\n")).step("mapping the group")
+}
+
+/// Counts for the supervisor what a tree holds, with power over what its owner has shut himself out of.
+fn counted(socket: &OwnedFd, most: Held, files: Vec<OwnedFd>) -> Result<ExitCode, Failure> {
+    let [root]: [OwnedFd; 1] = files
+        .try_into()
+        .map_err(|_| "files are missing")
+        .step("taking the request")?;
+    become_root(CloneFlags::CLONE_NEWUSER)?;
+    die_with_parent()?;
+    let held = usage::count(&Ground::opened(root), most).step("counting")?;
+    send(socket, &Message::Counted(held), &[]).step("reporting")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// To be said again after a change of user namespace, which takes it back.
