@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help setup sample build demo test test-full bench lint clean-cache fuzz
+.PHONY: help setup sample build demo test test-program test-full bench lint clean-cache fuzz
 
 CACHE := $(or $(HULLWRIGHT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hullwright)
 DEFINITION ?= image-defs/sample-container-host.toml
@@ -41,6 +41,11 @@ test: sample
 	@mkdir -p target && : > "$$HULLWRIGHT_SKIPS"
 	cargo test --no-fail-fast $(TEST_ARGS)
 	tests/skipped "$$HULLWRIGHT_SKIPS"
+
+# A test program that `cargo test --no-run` has left, without cargo, which waits where another cargo works.
+test-program: sample
+	@mkdir -p target && : > "$$HULLWRIGHT_SKIPS"
+	"$(PROGRAM)" $(TEST_ARGS)
 
 test-full: sample
 	@mkdir -p target && : > "$$HULLWRIGHT_SKIPS"

@@ -1,42 +1,35 @@
 //! Forward error correction: what a `/usr` without it stops at, the kernel mends with it, up to what the parity can bear.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::Command;
 
 use hullwright::formats::{
     fec,
     verity::{self, Algorithm},
 };
+use hullwright::store::hex;
 use hullwright::vm::{FailureKind, Machine};
+use sha2::{Digest as _, Sha256};
 
 use crate::damage::{SUPERBLOCK, extents, failure};
-use crate::lab::{Answers, Lab, PATIENCE, healthy, script};
-use crate::support::image::{built_image, output_file};
+use crate::lab::{Answers, Lab, PATIENCE, healthy, script, variant};
+use crate::support::image::output_file;
 use crate::support::tool;
 
 const BLOCK: u64 = 4096;
 
-/// The sample image with `verity.fec`.
+/// The sample image with `verity.fec`, and a `/usr` in Zstandard.
 fn image() -> Option<PathBuf> {
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fec-definition");
-    fs::create_dir_all(&place).unwrap();
-    let definition = place.join("fec.toml");
-    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("image-defs/sample-container-host.toml");
-    let ids = sample.with_extension("ids.lock");
-    let text = format!(
-        "extends = [{sample:?}]\n[image]\nid = \"sample-fec\"\n[os]\nids = {ids:?}\n[verity]\nfec = true\n\
-         [outputs]\nformats = {{ replace = [\"raw\"] }}\n[outputs.erofs]\nlevel = 1\n"
-    );
-    if fs::read_to_string(&definition).ok().as_ref() != Some(&text) {
-        fs::write(&definition, text).unwrap();
-    }
-    built_image("fec-image", &definition)
+    let erofs = "compression = \"zstd\"\nlevel = 1\n";
+    variant("fec", &format!("[verity]\nfec = true\n[outputs.erofs]\n{erofs}"))
 }
 
 #[test]
 #[ignore = "builds another image and boots two machines"]
 fn damaged_blocks_are_mended_as_far_as_the_parity_reaches() {
-    let (Some(dump), Some(lab)) = (tool("dump.erofs"), Lab::enter_with(image)) else {
+    let (Some(dump), Some(ostree), Some(lab)) = (tool("dump.erofs"), tool("ostree"), Lab::enter_with(image))
+    else {
         return;
     };
     let extents = extents(&lab, &dump, "/bin/containerd");
@@ -51,6 +44,7 @@ fn damaged_blocks_are_mended_as_far_as_the_parity_reaches() {
         ("before", "dmesg | grep -i verity"),
         ("size", "cat /usr/bin/containerd | wc -c"),
         ("listed", "stat -c %s /usr/bin/containerd"),
+        ("content", "sha256sum </usr/bin/containerd"),
         ("after", "dmesg | grep -i verity"),
         ("status", "dmsetup status usr"),
     ]);
@@ -71,6 +65,14 @@ fn damaged_blocks_are_mended_as_far_as_the_parity_reaches() {
     };
     assert!(mended("before", places[0]), "{}", answers.get("before"));
     assert_eq!(answers.get("size"), answers.get("listed"));
+    let repo = format!("--repo={}", lab.built.join("repo").display());
+    let commit = lab.text(&["commit", "checksum"]);
+    let plain = Command::new(ostree)
+        .args([&repo, "cat", commit, "/usr/bin/containerd"])
+        .output()
+        .unwrap();
+    let sum = format!("{}  -", hex(&Sha256::digest(&plain.stdout)));
+    assert!(plain.status.success() && answers.get("content") == sum, "{sum}");
     assert!(mended("after", places[1]), "{}", answers.get("after"));
     assert!(
         !answers.get("after").contains("is corrupted"),

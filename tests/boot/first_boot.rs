@@ -8,7 +8,7 @@ use std::time::Duration;
 use hullwright::vm::Machine;
 use serde_json::Value;
 
-use crate::lab::{Answers, GROW, Lab, PATIENCE, script};
+use crate::lab::{Answers, GROW, Lab, PATIENCE, healthy, script};
 use crate::support::image::{hullwright, output_file, said};
 use crate::support::tool;
 
@@ -106,16 +106,7 @@ fn first_and_second_boot() {
     let stem = format!("{}_{}", lab.text(&["image"]), lab.text(&["version"]));
     assert_eq!(kernels(&mdir, &lab), [format!("{stem}+3.efi")]);
 
-    let mut vm = Machine::new(&disk)
-        .grow(GROW)
-        .keep(true)
-        .ssh(true)
-        .start()
-        .unwrap();
-    let healthy = vm
-        .wait_healthy(PATIENCE)
-        .unwrap_or_else(|error| panic!("{error:?}"));
-    eprintln!("first boot: healthy after {:.0} s", healthy.as_secs_f64());
+    let mut vm = healthy(|| Machine::new(&disk).grow(GROW).keep(true).ssh(true));
     vm.wait_ssh(PATIENCE).unwrap();
     let questions: Vec<_> = EACH.iter().chain(FIRST).copied().collect();
     let output = vm.ssh(&[script(&questions)]).unwrap();

@@ -12,7 +12,7 @@ use hullwright::vm::{Machine, Ovmf, Qemu, Running};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::image::{output_file, sample_image};
+use crate::support::image::{built_image, output_file, sample_definition, sample_image};
 use crate::support::skip;
 
 /// Nothing takes so long unless something is broken, even emulated on a loaded machine.
@@ -124,6 +124,23 @@ impl Lab {
         });
         lines.collect()
     }
+}
+
+/// The output directory of the sample image with `tables` in its definition, called `sample-NAME`, as a raw disk alone.
+pub fn variant(name: &str, tables: &str) -> Option<PathBuf> {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-definition"));
+    fs::create_dir_all(&place).unwrap();
+    let definition = place.join(format!("{name}.toml"));
+    let sample = sample_definition();
+    let ids = sample.with_extension("ids.lock");
+    let text = format!(
+        "extends = [{sample:?}]\n[image]\nid = \"sample-{name}\"\n[os]\nids = {ids:?}\n\
+         [outputs]\nformats = {{ replace = [\"raw\"] }}\n{tables}"
+    );
+    if fs::read_to_string(&definition).ok().as_ref() != Some(&text) {
+        fs::write(&definition, text).unwrap();
+    }
+    built_image(&format!("{name}-image"), &definition)
 }
 
 /// Starts what `plan` gives and waits until it is healthy: once more where the host was to blame that it is not.

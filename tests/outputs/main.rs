@@ -11,6 +11,7 @@ mod real_rpms;
 mod refused_packages;
 mod refused_plans;
 mod reproducible;
+mod revoked;
 mod rpm_verify;
 mod rpms;
 mod run;

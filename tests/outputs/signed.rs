@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::run::{answer, json, program};
+use crate::support::image::sample_store;
 use crate::support::{sample_rpms, tool};
 
 const STEM: &str = "sample-container-host_13.20261121";
@@ -48,7 +49,9 @@ pub fn build(definition: &Path, out: &Path) -> Option<Command> {
         .arg("--key")
         .arg(rpms.join("RPM-GPG-KEY-hullwright-sample"))
         .arg("--out")
-        .arg(out);
+        .arg(out)
+        .arg("--store")
+        .arg(sample_store());
     Some(command)
 }
 

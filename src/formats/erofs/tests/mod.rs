@@ -7,6 +7,7 @@ mod tools;
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
+use std::sync::LazyLock;
 
 use sha2::{Digest as _, Sha256};
 
@@ -208,6 +209,24 @@ fn volume(tree: &Tree, options: &Options) -> Vec<u8> {
     let bytes = out.into_inner();
     assert_eq!(bytes.len() as u64, stats.blocks * 4096);
     bytes
+}
+
+fn volume_by(threads: usize, tree: &Tree, options: &Options) -> Vec<u8> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.unwrap().install(|| volume(tree, options))
+}
+
+/// [`everything_shared`] with each of [`all_options`], made once, by two threads, for all tests that look at them.
+fn all_volumes() -> &'static [(Options, Vec<u8>)] {
+    static ALL: LazyLock<Vec<(Options, Vec<u8>)>> = LazyLock::new(|| {
+        let tree = everything_shared();
+        let made = all_options().into_iter().map(|options| {
+            let volume = volume_by(2, &tree, &options);
+            (options, volume)
+        });
+        made.collect()
+    });
+    &ALL
 }
 
 /// The tree as paths with all that is known of them, so that trees with inodes in another order are
