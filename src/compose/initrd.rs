@@ -14,9 +14,9 @@ use crate::tree::path::TreePath;
 use crate::tree::{Kind, Meta, Tree, overlay, seal};
 
 /// Changes with every change of how an initrd is packed.
-const VERSION: &[u8] = b"hullwright initrd 1\0";
+const VERSION: &[u8] = b"hullwright initrd 2\0";
 
-/// Composes the initrd from the image's own tree. One that holds the same as an earlier one is taken from the store.
+/// Composes the initrd from the image's own tree. A member that holds the same as an earlier one is taken from the store.
 pub fn make(
     plan: &Plan,
     tree: &Tree,
@@ -45,7 +45,12 @@ pub fn make(
         workers,
     };
     let Gathered { tree, modules } = initrd::gather(tree, &spec)?;
-    let (bytes, unpacked_size) = packed(&tree, &spec, store, pool)?;
+    let (mut bytes, mut unpacked_size) = (Vec::new(), 0);
+    for member in initrd::members(&tree).map_err(InitrdError::from)? {
+        let (packed, size) = packed(&member, &spec, store, pool)?;
+        bytes.extend(packed);
+        unpacked_size += size;
+    }
     let made = Initrd {
         bytes,
         unpacked_size,
@@ -63,7 +68,7 @@ pub fn make(
     Ok(made)
 }
 
-/// The archive of `tree`, and its length before compression.
+/// The archive of `tree`, a member of an initrd, and its length before compression.
 fn packed(
     tree: &Tree,
     spec: &InitrdSpec<'_>,

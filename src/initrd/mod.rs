@@ -9,6 +9,7 @@ mod recipe;
 mod units;
 
 pub use error::InitrdError;
+pub use pack::members;
 pub use recipe::Recipe;
 
 use crate::tree::closure::{ClosureOptions, elf_closure};
@@ -35,9 +36,9 @@ pub struct InitrdSpec<'a> {
 /// A composed initrd.
 #[derive(Debug, Clone)]
 pub struct Initrd {
-    /// A newc archive under zstd, as the `.initrd` section of a UKI holds it.
+    /// Newc archives, each under zstd, as the `.initrd` section of a UKI holds them.
     pub bytes: Vec<u8>,
-    /// The archive's length before compression.
+    /// The archives' length before compression.
     pub unpacked_size: u64,
     /// The modules in it, in an order in which they can be loaded.
     pub modules: Vec<String>,
@@ -64,7 +65,12 @@ pub struct Gathered {
 /// What the recipe names and the image does not have; damaged modules or programs.
 pub fn compose(tree: &Tree, spec: &InitrdSpec) -> Result<Initrd, InitrdError> {
     let Gathered { tree, modules } = gather(tree, spec)?;
-    let (bytes, unpacked_size) = pack(&tree, spec)?;
+    let (mut bytes, mut unpacked_size) = (Vec::new(), 0);
+    for member in members(&tree)? {
+        let (packed, size) = pack(&member, spec)?;
+        bytes.extend(packed);
+        unpacked_size += size;
+    }
     Ok(Initrd {
         bytes,
         unpacked_size,
@@ -73,7 +79,7 @@ pub fn compose(tree: &Tree, spec: &InitrdSpec) -> Result<Initrd, InitrdError> {
     })
 }
 
-/// Packs and compresses `tree`; gives also its length before compression.
+/// Packs and compresses `tree`, one of the [`members`]; gives also its length before compression.
 ///
 /// # Errors
 /// Contents that cannot be read.
@@ -280,6 +286,7 @@ fn put(
 mod tests {
     use super::*;
     use crate::tree::depmod;
+    use std::collections::BTreeSet;
     use std::io::Write as _;
     use std::process::{Command, Stdio};
 
@@ -413,13 +420,17 @@ mod tests {
         };
         cpio.stdin.take().unwrap().write_all(&archive).unwrap();
         let listed = String::from_utf8(cpio.wait_with_output().unwrap().stdout).unwrap();
-        let expected: Vec<String> = initrd
-            .tree
+        // It ends with the first archive.
+        let members = members(&initrd.tree).unwrap();
+        let expected: Vec<String> = members[0]
             .walk()
             .skip(1)
             .map(|(path, _)| path.to_string().split_off(1))
             .collect();
         assert_eq!(listed.lines().collect::<Vec<_>>(), expected);
+        let paths = |tree: &Tree| tree.walk().map(|(path, _)| path).collect::<BTreeSet<_>>();
+        let all = members.iter().flat_map(paths).collect::<BTreeSet<_>>();
+        assert_eq!(all, paths(&initrd.tree));
     }
 
     #[test]

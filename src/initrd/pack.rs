@@ -1,15 +1,86 @@
-//! The initrd's bytes: a newc archive under zstd.
+//! The initrd's bytes: newc archives, each under zstd, one after the other. The kernel unpacks them in turn.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::error::InitrdError;
 use crate::formats::cpio::{Inode, WriteError, Writer};
-use crate::tree::{FileData, Kind, LinkId, Node, Tree};
+use crate::tree::path::TreePath;
+use crate::tree::{Children, FileData, Kind, LinkId, Node, Tree, TreeError};
 
-/// The tree as a newc archive, zstd-compressed, with its length before compression. The same for
+/// Files of so many bytes and more are most of an initrd's bytes: programs and libraries.
+const LARGE: u64 = 16 << 10;
+
+/// What an initrd is packed in, each member an archive of its own: so that another kernel, another program or another name
+/// of the image leaves the others as they were.
+enum Member {
+    /// Directories, links, units, what says which image it is.
+    Own,
+    Programs,
+    Modules,
+}
+
+impl Member {
+    const COUNT: usize = 3;
+
+    fn of(path: &TreePath, node: &Node) -> Self {
+        match &node.kind {
+            // Names of one file stay together.
+            Kind::File(FileData { link: Some(_), .. }) => Self::Own,
+            Kind::File(_) if path.as_bytes().starts_with(b"/usr/lib/modules/") => Self::Modules,
+            Kind::File(file) if file.blob.size() >= LARGE => Self::Programs,
+            _ => Self::Own,
+        }
+    }
+}
+
+/// The trees that the members of an initrd hold, in their order; all but the first have files and the directories above them.
+///
+/// # Errors
+/// None but what a tree gives that is not one.
+pub fn members(tree: &Tree) -> Result<Vec<Tree>, TreeError> {
+    let root = tree.root().meta.clone();
+    let mut members = vec![Tree::new(root); Member::COUNT];
+    for (path, node) in tree.walk().skip(1) {
+        let member = &mut members[Member::of(&path, node) as usize];
+        lay_above(tree, &path, member)?;
+        member.insert(&path, without_children(node))?;
+    }
+    members.retain(|member| member.walk().nth(1).is_some());
+    Ok(members)
+}
+
+/// Puts the directories above `path` into `member`, as `tree` has them.
+fn lay_above(tree: &Tree, path: &TreePath, member: &mut Tree) -> Result<(), TreeError> {
+    let Some(directory) = path.parent().filter(|directory| member.get(directory).is_none()) else {
+        return Ok(());
+    };
+    lay_above(tree, &directory, member)?;
+    if let Some(node) = tree.get(&directory) {
+        member.insert(&directory, without_children(node))?;
+    }
+    Ok(())
+}
+
+fn without_children(node: &Node) -> Node {
+    match node.kind {
+        Kind::Dir(_) => Node::new(
+            node.meta.clone(),
+            Kind::Dir(Children::default()),
+            node.origin.clone(),
+        ),
+        _ => node.clone(),
+    }
+}
+
+/// The tree as a newc archive, with its length before compression: by zstd, or at level 0 not at all. The same for
 /// every number of `workers` (at least one is used: zstd without workers gives other bytes).
 pub fn pack(tree: &Tree, level: i32, workers: u32) -> Result<(Vec<u8>, u64), InitrdError> {
+    if level == 0 {
+        let bytes = archive(tree, Vec::new())?;
+        let size = bytes.len() as u64;
+        return Ok((bytes, size));
+    }
     if !(1..=22).contains(&level) {
         return Err(InitrdError::Level(level));
     }
@@ -134,12 +205,55 @@ mod tests {
     }
 
     #[test]
+    fn another_program_leaves_the_other_members_as_they_were() {
+        let file = |size: usize| Kind::file(vec![1; size]);
+        let sample = |program: usize| {
+            let mut tree = sample();
+            for (path, kind) in [
+                ("/usr/bin/program", file(program)),
+                ("/usr/lib/modules/6/m.ko", file(9)),
+                ("/usr/lib/os-release", file(9)),
+            ] {
+                let node = Node::new(Meta::root(0o600, 5), kind, Origin::Composer("test"));
+                tree.insert(&TreePath::literal(path), node).unwrap();
+            }
+            tree.get_mut(&TreePath::literal("/usr")).unwrap().meta.mode = 0o711;
+            members(&tree).unwrap()
+        };
+        let members = sample(LARGE as usize);
+        let listed: Vec<String> = members
+            .iter()
+            .map(|member| {
+                let nodes = member.walk().skip(1);
+                let shown = nodes.map(|(path, node)| format!("{path} {:o}", node.meta.mode));
+                shown.collect::<Vec<_>>().join(", ")
+            })
+            .collect();
+        assert_eq!(
+            listed,
+            [
+                "/a 600, /usr 711, /usr/bin 755, /usr/lib 755, /usr/lib/modules 755, /usr/lib/modules/6 755, \
+                 /usr/lib/os-release 600, /z 755, /z/b 600",
+                "/m 600, /usr 711, /usr/bin 755, /usr/bin/program 600",
+                "/usr 711, /usr/lib 755, /usr/lib/modules 755, /usr/lib/modules/6 755, /usr/lib/modules/6/m.ko 600",
+            ]
+        );
+        let other = sample(LARGE as usize + 1);
+        assert!(members[0] == other[0] && members[1] != other[1] && members[2] == other[2]);
+        assert_eq!(sample(1).len(), 3);
+    }
+
+    #[test]
     fn the_bytes_do_not_depend_on_the_workers() {
         let (one, size) = pack(&sample(), 3, 1).unwrap();
         for workers in [0, 2, 4] {
             assert_eq!(pack(&sample(), 3, workers).unwrap(), (one.clone(), size));
         }
         assert_eq!(zstd::decode_all(&one[..]).unwrap().len() as u64, size);
+        assert_eq!(
+            pack(&sample(), 0, 1).unwrap().0,
+            zstd::decode_all(&one[..]).unwrap()
+        );
         assert!(matches!(pack(&sample(), 23, 1), Err(InitrdError::Level(23))));
     }
 }

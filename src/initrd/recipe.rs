@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Recipe {
-    /// zstd's level, 1 to 22.
+    /// zstd's level, 1 to 22; 0 for none of it.
     pub compression_level: i32,
     /// Kernel modules by name or alias. One that is built into the kernel is there.
     pub modules: Vec<String>,
