@@ -46,7 +46,8 @@ pub struct BuildArgs {
     #[command(flatten)]
     remote: RemoteArgs,
 
-    /// Make everything anew, whatever the store has of earlier builds and whether or not the output is there already
+    /// Compose anew, even if the store has what an earlier build composed of the same, or the output is there already. Single
+    /// pieces (packages unpacked, files compressed) still come from the store: for none of them, name an empty one
     #[arg(long)]
     fresh: bool,
 
