@@ -5,7 +5,7 @@
 //! values say, so two nearly equal lists have nearly all runs in common. A run lies in the remote store under the digest of
 //! its keys: one request brings thousands of values, and the entry that names it names all others of that build.
 //!
-//! Beside the values of its runs, the pool has packed initrds.
+//! Beside the values of its runs, the pool has packed members of initrds.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,7 +27,7 @@ const CLUSTER_RUN: u64 = 8 << 20;
 const MODULE_RUN: u64 = 64 << 20;
 /// Threads that fetch clusters while others compress.
 const FETCHERS: usize = 4;
-/// The longest initrd, in bytes.
+/// The longest member of an initrd, in bytes.
 const LONGEST: u64 = 64 << 20;
 const INITRD: &str = "initrd";
 
@@ -77,7 +77,7 @@ impl Pool {
         }
     }
 
-    /// The packed initrd under `key`, as records keep it, from others; it is kept in `store`.
+    /// The packed member of an initrd under `key`, as records keep it, from others; it is kept in `store`.
     pub fn initrd(&self, key: Digest, store: &Store) -> Option<Vec<u8>> {
         let remote = self.remote.as_ref()?;
         let fetched = remote.find(INITRD, key).and_then(|part| {
@@ -92,7 +92,7 @@ impl Pool {
         Some(bytes)
     }
 
-    /// That `store` has the packed initrd under `key`.
+    /// That `store` has the packed member of an initrd under `key`.
     pub fn offer_initrd(&self, key: Digest) {
         self.offer(INITRD, key, &Arc::default());
     }
