@@ -7,6 +7,7 @@ mod cache;
 mod composed;
 mod deltas;
 pub mod detached;
+mod earlier;
 mod erofs_kernel;
 mod error;
 mod firmware_keys;
@@ -25,7 +26,6 @@ mod shared;
 mod signing;
 mod system;
 mod tpm;
-mod turn;
 mod uki;
 mod usr;
 mod workspace;
@@ -56,6 +56,7 @@ use crate::tree::Tree;
 use boot::Boot;
 use cache::{Inputs, Stamp};
 use composed::{Composed, Facts};
+use earlier::{Earlier, Waited};
 use kernel::Kernel;
 use pool::Pool;
 use scriptlets::Scriptlets;
@@ -248,26 +249,21 @@ fn compose(
         true => None,
         false => Inputs::read(plan, request, &set, &trust, &store),
     };
-    if let Some(inputs) = &inputs {
-        if let Some(built) = cache::unchanged(inputs, workspace.target()) {
-            return Ok(Outcome::Unchanged(Box::new(built)));
-        }
-        let mut made = from_store(inputs, plan, workspace, &store, progress)?;
-        if let (None, Some(remote)) = (&made, &request.remote)
-            && shared::fetch_all(remote, inputs, plan, &store, progress)?
-        {
-            made = from_store(inputs, plan, workspace, &store, progress)?;
-        }
-        if let Some(made) = made {
-            return Ok(Outcome::Made(Box::new(made), Done::default(), Some(*inputs)));
-        }
-    }
-    let (turn, waited) = turn::take(plan, &set, &store, progress)?;
     if let Some(inputs) = &inputs
-        && waited
-        && let Some(made) = from_store(inputs, plan, workspace, &store, progress)?
+        && let Some(built) = cache::unchanged(inputs, workspace.target())
     {
-        return Ok(Outcome::Made(Box::new(made), Done::default(), Some(*inputs)));
+        return Ok(Outcome::Unchanged(Box::new(built)));
+    }
+    let earlier = Earlier {
+        plan,
+        inputs: inputs.as_ref(),
+        workspace,
+        store: &store,
+        remote: request.remote.as_deref(),
+        progress,
+    };
+    if let Some(made) = earlier.find()? {
+        return Ok(Outcome::Made(Box::new(made), Done::default(), inputs));
     }
     let rules = scriptlets::rules(plan);
     let scriptlets = Scriptlets {
@@ -277,6 +273,10 @@ fn compose(
         ids: ids.as_ref(),
     };
     let kernel_package = kernel::find_package(plan, &set)?;
+    let turn = match earlier.wait(&set)? {
+        Waited::Composed(made) => return Ok(Outcome::Made(made, Done::default(), inputs)),
+        Waited::Turn(turn) => turn,
+    };
     let contents = progress.stage(
         "unpack and verify",
         || set.contents(&store),
@@ -400,30 +400,6 @@ fn compose(
         turn.done()?;
     }
     Ok(Outcome::Made(Box::new(composed), made.scriptlets, inputs))
-}
-
-/// What an earlier build composed of the same.
-fn from_store(
-    inputs: &Inputs,
-    plan: &Plan,
-    workspace: &Workspace,
-    store: &Store,
-    progress: &Progress,
-) -> Result<Option<Composed>, ComposeError> {
-    let made = progress.stage(
-        "take from the store",
-        || Ok::<_, ComposeError>(cache::restore(inputs, plan, workspace, store)),
-        |made| match made {
-            Some(made) => format!("{} paths, composed before", made.facts.paths),
-            None => "not composed before".to_owned(),
-        },
-    )?;
-    match &made {
-        Some(made) => tell(progress, &made.facts.remarks, &made.facts.scriptlets),
-        // What was begun.
-        None => workspace.keep_only(&Vec::from_iter(built_root::key_name(plan)))?,
-    }
-    Ok(made)
 }
 
 /// Tells people what they should know of what was composed.
