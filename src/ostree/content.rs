@@ -2,7 +2,7 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -233,23 +233,29 @@ impl<'a> ContentWriter<'a> {
     }
 }
 
-/// Whether `file` bears `meta` as [`OSTREE_META`]; it gets it where it bears none. Held against other builds that share
-/// the store by a lock.
+/// Whether `file` is an object with `meta` as [`OSTREE_META`]; it is made one where nobody else has a name for it. Held
+/// against other builds that share the store by a lock.
 fn claim(file: &File, meta: &[u8], mode: u32) -> io::Result<bool> {
     flock(file, FlockOperation::LockExclusive)?;
+    let metadata = file.metadata()?;
     let mut found = vec![0; meta.len() + 1];
-    match rustix::fs::fgetxattr(file, OSTREE_META, found.as_mut_slice()) {
-        Ok(length) if &found[..length] == meta => {}
+    let bears = match rustix::fs::fgetxattr(file, OSTREE_META, found.as_mut_slice()) {
+        Ok(length) if &found[..length] == meta => true,
         // Another one, perhaps longer than `meta`.
         Ok(_) | Err(Errno::RANGE) => return Ok(false),
-        Err(Errno::NODATA) => {
-            // Whoever may not write a file may not give it attributes either.
-            file.set_permissions(Permissions::from_mode(mode | 0o200))?;
-            rustix::fs::fsetxattr(file, OSTREE_META, meta, XattrFlags::CREATE)?;
-        }
+        Err(Errno::NODATA) => false,
         Err(errno) => return Err(errno.into()),
+    };
+    if bears && metadata.mode() & 0o7777 == mode && (metadata.mtime(), metadata.mtime_nsec()) == (0, 0) {
+        return Ok(true);
     }
-    // Also of a file that a build has claimed and not finished.
+    // In an output, where somebody has changed it, it stays as it is.
+    if metadata.nlink() > 1 {
+        return Ok(false);
+    }
+    // Whoever may not write a file may not give it attributes either. A build that was killed may have done a part of it.
+    file.set_permissions(Permissions::from_mode(mode | 0o200))?;
+    rustix::fs::fsetxattr(file, OSTREE_META, meta, XattrFlags::empty())?;
     file.set_permissions(Permissions::from_mode(mode))?;
     file.set_modified(SystemTime::UNIX_EPOCH)?;
     Ok(true)

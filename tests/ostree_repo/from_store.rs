@@ -198,16 +198,32 @@ fn large_contents_of_packages_are_shared_instead_of_copied() {
         assert_eq!(numbers(name).len(), 3);
     }
 
-    // A build that was killed when it had claimed the file, but not given it its mode and time.
-    fs::set_permissions(&first, fs::Permissions::from_mode(0o666)).unwrap();
-    File::open(&first)
-        .unwrap()
-        .set_modified(SystemTime::now())
-        .unwrap();
-    let written = write_commit(&tree, &options, &path("fourth")).unwrap();
-    assert_eq!(written.checksum, plain.checksum);
-    equal(&path("second"), &path("fourth"));
+    // Somebody works on an output: that stays as it is.
+    let change = || {
+        fs::set_permissions(&first, fs::Permissions::from_mode(0o666)).unwrap();
+        File::open(&first)
+            .unwrap()
+            .set_modified(SystemTime::now())
+            .unwrap();
+    };
+    let mode = || fs::metadata(&first).unwrap().mode() & 0o7777;
+    // Of the two that want it, whichever came first.
+    let given = mode();
+    assert!([0o644, 0o511].contains(&given), "{given:o}");
+    change();
+    write_commit(&tree, &options, &path("fourth")).unwrap();
+    assert!(!numbers("fourth").contains(&number));
+    assert_eq!(mode(), 0o666);
+
+    // A build was killed before it had given the file its mode and time: only the store has it.
+    for name in ["plain", "second", "third", "store/linked"] {
+        fs::remove_dir_all(path(name)).unwrap();
+    }
+    change();
+    write_commit(&tree, &options, &path("fifth")).unwrap();
+    assert!(numbers("fifth").contains(&number));
+    equal(&path("fourth"), &path("fifth"));
     let time = fs::metadata(&first).unwrap().modified().unwrap();
-    assert_eq!(time, SystemTime::UNIX_EPOCH);
+    assert_eq!((mode(), time), (given, SystemTime::UNIX_EPOCH));
     assert_eq!(store.verify(&check_kept).unwrap().damage, []);
 }
