@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
+
+use tempfile::NamedTempFile;
 
 use super::ComposeError;
 use super::addons::Addon;
@@ -449,7 +452,12 @@ pub fn update_report(directory: &Path, progress: &Progress) {
         let mut report: serde_json::Value = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
         let stages = serde_json::to_value(progress.stages()).ok()?;
         report.as_object_mut()?.insert("stages".to_owned(), stages);
-        fs::write(&path, format!("{report:#}\n")).ok()
+        // The outputs are in their place: a reader sees the one or the other, and so does whoever comes after a kill.
+        let mut file = NamedTempFile::new_in(directory).ok()?;
+        writeln!(file, "{report:#}").ok()?;
+        let permissions = fs::metadata(&path).ok()?.permissions();
+        file.as_file().set_permissions(permissions).ok()?;
+        file.persist(&path).ok().map(drop)
     };
     let _ = update();
 }

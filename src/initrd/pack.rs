@@ -1,4 +1,4 @@
-//! The initrd's bytes: newc archives, each under zstd, one after the other. The kernel unpacks them in turn.
+//! The initrd's bytes: newc archives, each under zstd (or as it is), one after the other. The kernel unpacks them in turn.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -37,7 +37,7 @@ impl Member {
 /// The trees that the members of an initrd hold, in their order; all but the first have files and the directories above them.
 ///
 /// # Errors
-/// None but what a tree gives that is not one.
+/// Where something lies below what is no directory.
 pub fn members(tree: &Tree) -> Result<Vec<Tree>, TreeError> {
     let root = tree.root().meta.clone();
     let mut members = vec![Tree::new(root); Member::COUNT];

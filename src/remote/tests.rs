@@ -175,27 +175,20 @@ fn an_entry_of_many_contents_lies_under_each_and_under_no_other() {
     assert_eq!(other.take_warnings(), Vec::<String>::new());
 
     // A sound entry where it does not belong, and one of another sort.
-    fs::copy(entry(keys[100]), entry(keys[5])).unwrap();
-    let reader = lab.remote(&["ours"], None);
-    assert_eq!(found(&reader, 5), None);
-    assert!(
+    let refused = || {
+        let reader = lab.remote(&["ours"], None);
+        assert_eq!(found(&reader, 5), None);
+        let warnings = reader.take_warnings().concat();
+        assert!(warnings.contains("signed as another entry"), "{warnings}");
         reader
-            .take_warnings()
-            .concat()
-            .contains("signed as another entry")
-    );
+    };
+    fs::copy(entry(keys[100]), entry(keys[5])).unwrap();
+    refused();
     fs::write(entry(keys[5]), &whole).unwrap();
     assert_eq!(found(&lab.remote(&["ours"], None), 5), Some(vec![5; 5]));
     let name = keys[5].to_string();
     writer.add(KIND, keys[5], &[bytes_part(&name, b"value")]).unwrap();
-    let reader = lab.remote(&["ours"], None);
-    assert_eq!(found(&reader, 5), None);
-    assert!(
-        reader
-            .take_warnings()
-            .concat()
-            .contains("signed as another entry")
-    );
+    let reader = refused();
     fs::write(entry(keys[5]), &whole).unwrap();
     assert!(reader.entry(KIND, keys[5]).is_none());
 

@@ -22,7 +22,7 @@ const MAGIC: &[u8; 8] = b"hwpack\0\x02";
 /// In place of an offset: the content is an object.
 const ALONE: u64 = u64::MAX;
 /// Contents of so many bytes and more are objects: most of a system's bytes are in few of its files.
-pub(super) const LARGE: u64 = 64 << 10;
+const LARGE: u64 = 64 << 10;
 const ENTRY: usize = 4 + 8 + 8 + 32;
 /// Small files are gathered; what is as large as this goes out as it is.
 const BUFFER: usize = 64 << 10;

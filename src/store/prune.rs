@@ -70,7 +70,8 @@ impl Store {
                 let count = names.entry(entry.inode).or_default();
                 *count = count.saturating_sub(1);
                 if *count == 0 {
-                    total -= entry.bytes;
+                    // Somebody can have changed the length between two looks at a file of two names.
+                    total = u64::saturating_sub(total, entry.bytes);
                     pruned.bytes += entry.bytes;
                 }
             } else {
