@@ -7,7 +7,7 @@ use rayon::join;
 
 use super::tree_digest::{CHUNK_SIZE, TreeDigest};
 use super::volume::EncryptedVolume;
-use super::{DiskError, DiskPlan, Role, sparse, table};
+use super::{DiskError, DiskPlan, Role, copy, sparse, table};
 use crate::formats::at::{self, Window};
 use crate::formats::fat::{self, FatFile};
 use crate::formats::qcow2;
@@ -72,7 +72,7 @@ pub fn write_both(plan: &DiskPlan, contents: &Contents<'_>, raw: &File, vhd: &Fi
         .map(|partition| partition.offset..partition.offset + partition.size)
         .collect();
     usr.sort_by_key(|range| range.start);
-    let copy = |range| sparse::copy_range(raw, range, vhd, 0);
+    let copy = |range| copy::copy_range(raw, range, vhd, 0);
     sparse::data_ranges(raw, plan.spec.size)
         .map(|ranges| ranges.into_iter().flat_map(|range| sparse::outside(range, &usr)))
         .and_then(|mut ranges| ranges.try_for_each(copy))

@@ -3,6 +3,7 @@
 mod assemble;
 mod budget;
 mod content;
+mod copy;
 mod error;
 mod first_boot;
 mod guid;

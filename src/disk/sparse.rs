@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
-use nix::fcntl::copy_file_range;
 use nix::unistd::{Whence, lseek};
+
+use super::copy::copy_range;
 
 /// The ranges of `file`, within its first `size` bytes, that are not holes. All of it where the
 /// file system does not tell.
@@ -63,43 +63,10 @@ pub(super) fn outside(range: Range<u64>, others: &[Range<u64>]) -> Vec<Range<u64
     parts
 }
 
-/// Copies `range` of `from` to `to`, `offset` bytes further on. Lets the kernel copy, or share, the bytes; reads and
-/// writes them where it cannot.
-pub(super) fn copy_range(from: &File, range: Range<u64>, to: &File, offset: u64) -> io::Result<()> {
-    let position = |at: u64| i64::try_from(at).map_err(io::Error::other);
-    let mut at = range.start;
-    while at < range.end {
-        let (mut read_at, mut write_at) = (position(at)?, position(offset + at)?);
-        let count = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(1 << 30);
-        match copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), count) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(copied) => at += copied as u64,
-            Err(Errno::EINTR) => {}
-            Err(Errno::EXDEV | Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EPERM) => {
-                return copy_by_hand(from, at..range.end, to, offset);
-            }
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
-}
-
-fn copy_by_hand(from: &File, range: Range<u64>, to: &File, offset: u64) -> io::Result<()> {
-    let mut buffer = vec![0; 1 << 20];
-    let mut at = range.start;
-    while at < range.end {
-        let count = usize::try_from(range.end - at)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        from.read_exact_at(&mut buffer[..count], at)?;
-        to.write_all_at(&buffer[..count], offset + at)?;
-        at += count as u64;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt as _;
+
     use super::*;
 
     #[test]
@@ -115,21 +82,15 @@ mod tests {
         assert!((14..1 << 20).contains(&covered), "{ranges:?}");
         assert!(ranges.is_sorted_by_key(|range| range.start));
         assert_eq!(ranges.last().unwrap().end, size);
-        for by_hand in [false, true] {
-            let to = tempfile::tempfile().unwrap();
-            to.set_len(size + 10).unwrap();
-            if by_hand {
-                copy_by_hand(&from, 0..size, &to, 10).unwrap();
-            } else {
-                copy(&from, size, &to, 10).unwrap();
-            }
-            let read = |file: &File, at: u64| {
-                let mut bytes = vec![0; usize::try_from(size).unwrap()];
-                file.read_exact_at(&mut bytes, at).unwrap();
-                bytes
-            };
-            assert!(read(&from, 0) == read(&to, 10), "by hand: {by_hand}");
-        }
+        let to = tempfile::tempfile().unwrap();
+        to.set_len(size + 10).unwrap();
+        copy(&from, size, &to, 10).unwrap();
+        let read = |file: &File, at: u64| {
+            let mut bytes = vec![0; usize::try_from(size).unwrap()];
+            file.read_exact_at(&mut bytes, at).unwrap();
+            bytes
+        };
+        assert!(read(&from, 0) == read(&to, 10));
         assert_eq!(data_ranges(&tempfile::tempfile().unwrap(), 0).unwrap(), []);
     }
 
@@ -150,14 +111,5 @@ mod tests {
             assert_eq!(parts, expected, "{range:?}");
         }
         assert_eq!(outside(3..4, &[])[0], 3..4);
-    }
-
-    #[test]
-    fn a_source_that_ends_early_is_an_error() {
-        let from = tempfile::tempfile().unwrap();
-        from.write_all_at(b"short", 0).unwrap();
-        let to = tempfile::tempfile().unwrap();
-        assert!(copy_range(&from, 0..10, &to, 0).is_err());
-        assert!(copy_by_hand(&from, 0..10, &to, 0).is_err());
     }
 }

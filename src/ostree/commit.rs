@@ -135,9 +135,8 @@ pub fn write_tree(
     let aside = layout.set_aside()?;
     let written = write_contents(&layout, kept.as_ref(), &plan.contents)?;
     let mut record = TreeRecord::default();
-    if let Some(kept) = kept {
-        record.add_contents(&kept, &plan.contents);
-        kept.finish()?;
+    if let Some(kept) = &kept {
+        record.add_contents(kept, &plan.contents);
     }
 
     let mut commit = CommitTree {
@@ -161,11 +160,13 @@ pub fn write_tree(
         .map(|w| w.checksum);
     let mut writing = Writing {
         layout: &layout,
+        kept: kept.as_ref(),
         commit: &mut commit,
         record: &mut record,
     };
     let root = writing.directory(tree.root(), &mut checksums)?;
     (commit.root_dirtree, commit.root_dirmeta) = root;
+    kept.map_or(Ok(()), Kept::finish)?;
     if let Some(aside) = aside {
         layout.settle(aside)?;
     }
@@ -386,6 +387,7 @@ fn write_contents(
 /// Directories being written.
 struct Writing<'a> {
     layout: &'a Layout,
+    kept: Option<&'a Kept>,
     commit: &'a mut CommitTree,
     record: &'a mut TreeRecord,
 }
@@ -420,7 +422,10 @@ impl Writing<'_> {
     }
 
     fn object(&mut self, kind: Kind, bytes: Vec<u8>) -> Result<Digest, Error> {
-        let (checksum, new) = self.layout.write_metadata(kind, &bytes)?;
+        let (checksum, new) = match self.kept {
+            Some(kept) => kept.write_metadata(kind, &bytes, self.layout)?,
+            None => self.layout.write_metadata(kind, &bytes)?,
+        };
         if new {
             self.commit.count_object(bytes.len() as u64);
             self.record.add_object(kind, bytes);

@@ -1,4 +1,5 @@
-//! Content objects that the store keeps, and repositories share by hard links.
+//! Objects that the store keeps, and repositories share by hard links: contents, and the dirtrees, of which there are as
+//! many as directories.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::Error;
 use super::content::{Content, Data, OSTREE_META, Written, bare_mode};
 use super::layout::{Layout, RepoMode};
+use super::object::Kind;
 use super::read::Repo;
 use crate::store::{Attributes, Digest, Linked, Store, StoreError};
 
@@ -16,10 +18,17 @@ const VERSION: &[u8] = b"hullwright ostree object 1";
 
 const BARE_USER: &str = "ostree-bare-user";
 const ARCHIVE: &str = "ostree-archive";
+const DIRTREE: &str = "ostree-dirtree";
+/// What metadata objects and those of archives are.
+const PLAIN: Attributes<'static> = Attributes {
+    mode: 0o644,
+    xattr: None,
+};
 
-/// The content objects of one mode.
+/// The content objects of one mode, and dirtrees.
 pub(super) struct Kept {
     objects: Linked,
+    dirtrees: Linked,
     mode: RepoMode,
 }
 
@@ -29,7 +38,12 @@ impl Kept {
             RepoMode::BareUser => store.linked(BARE_USER, "ostree-bare-user-names", ".file"),
             RepoMode::Archive { .. } => store.linked(ARCHIVE, "ostree-archive-names", ".filez"),
         }?;
-        Ok(Self { objects, mode })
+        let dirtrees = store.linked_by_name(DIRTREE, ".dirtree");
+        Ok(Self {
+            objects,
+            dirtrees,
+            mode,
+        })
     }
 
     /// What the object of `content` is made of, all of it.
@@ -67,10 +81,7 @@ impl Kept {
                 mode,
                 xattr: Some((OSTREE_META, meta)),
             },
-            RepoMode::Archive { .. } => Attributes {
-                mode: 0o644,
-                xattr: None,
-            },
+            RepoMode::Archive { .. } => PLAIN,
         }
     }
 
@@ -97,6 +108,30 @@ impl Kept {
         self.objects.keep(key, checksum, path);
     }
 
+    /// Writes a metadata object, where the repository does not have it; from the store, where that has it. Its checksum,
+    /// and whether it is new.
+    pub(super) fn write_metadata(
+        &self,
+        kind: Kind,
+        bytes: &[u8],
+        layout: &Layout,
+    ) -> Result<(Digest, bool), Error> {
+        if kind != Kind::DirTree {
+            return layout.write_metadata(kind, bytes);
+        }
+        let checksum = Digest::of(bytes);
+        let path = layout.object_path(&checksum, kind);
+        let linked = self
+            .dirtrees
+            .link_named(&checksum, bytes.len() as u64, &PLAIN, &path);
+        if let Some(new) = linked {
+            return Ok((checksum, new));
+        }
+        let written = layout.write_metadata(kind, bytes)?;
+        self.dirtrees.keep_named(&checksum, &path);
+        Ok(written)
+    }
+
     pub(super) fn finish(self) -> Result<(), StoreError> {
         self.objects.finish()
     }
@@ -109,15 +144,17 @@ pub fn check_kept(kind: &str, directory: &Path, name: &Digest) -> Option<String>
         ARCHIVE => RepoMode::Archive {
             level: RepoMode::DEFAULT_LEVEL,
         },
+        DIRTREE => RepoMode::BareUser,
         _ => return Some("this version knows nothing of its kind".to_owned()),
     };
-    let repo = Repo {
-        layout: Layout {
-            path: directory.to_owned(),
-            objects: directory.to_owned(),
-            mode,
-        },
+    let layout = Layout {
+        path: directory.to_owned(),
+        objects: directory.to_owned(),
+        mode,
     };
-    let checked: Result<(), Error> = repo.check_content(name);
+    let checked = match kind {
+        DIRTREE => layout.read_metadata(name, Kind::DirTree).map(drop),
+        _ => Repo { layout }.check_content(name),
+    };
     checked.err().map(|error| error.to_string())
 }

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -336,6 +337,11 @@ impl Layout {
             .file()
             .write_all(bytes)
             .map_err(Error::io("write", &path))?;
+        // So that the store knows it again: see `store::Linked`.
+        pending
+            .file()
+            .set_modified(SystemTime::UNIX_EPOCH)
+            .map_err(Error::io("set the time of", &path))?;
         self.complete(pending, 0o644, &path)?;
         Ok((checksum, true))
     }

@@ -142,7 +142,7 @@ pub fn restore_tree(
         return Ok(false);
     }
     let objects = record.objects.par_iter();
-    objects.try_for_each(|(kind, bytes)| layout.write_metadata(*kind, bytes).map(drop))?;
+    objects.try_for_each(|(kind, bytes)| kept.write_metadata(*kind, bytes, &layout).map(drop))?;
     kept.finish()?;
     if let Some(aside) = aside {
         layout.settle(aside)?;

@@ -36,8 +36,8 @@ pub struct Linked {
     store: Store,
     directory: PathBuf,
     suffix: &'static str,
-    /// What files are called, by what they are made of.
-    names: Values,
+    /// What files are called, by what they are made of; `None` where that is their name.
+    names: Option<Values>,
     /// Set once it shows that the file systems of store and output are two, or take no links.
     off: AtomicBool,
 }
@@ -53,13 +53,20 @@ impl Store {
         names: &'static str,
         suffix: &'static str,
     ) -> Result<Linked, StoreError> {
-        Ok(Linked {
+        let names = Some(self.values(names)?);
+        let kind = self.linked_by_name(kind, suffix);
+        Ok(Linked { names, ..kind })
+    }
+
+    /// The files of `kind`, whose names are the digests of what they are made of and end in `suffix`.
+    pub fn linked_by_name(&self, kind: &'static str, suffix: &'static str) -> Linked {
+        Linked {
             store: self.clone(),
             directory: self.root.join(SHELF).join(kind),
             suffix,
-            names: self.values(names)?,
+            names: None,
             off: AtomicBool::new(false),
-        })
+        }
     }
 }
 
@@ -76,34 +83,61 @@ impl Linked {
         if self.is_off() {
             return None;
         }
-        let (name, size, mode) = decode(&self.names.get(key)?)?;
-        let kept = self.path(&name);
+        let (name, size, mode) = decode(&self.names.as_ref()?.get(key)?)?;
+        if mode != attributes.mode {
+            return None;
+        }
+        let new = self.link_named(&name, size, attributes, &path(&name))?;
+        Some((name, new.then_some(size)))
+    }
+
+    /// Looks for the file `name` of `size` bytes. Where there is one, gives it the name `path` too; whether nothing had
+    /// that name.
+    pub fn link_named(
+        &self,
+        name: &Digest,
+        size: u64,
+        attributes: &Attributes<'_>,
+        path: &Path,
+    ) -> Option<bool> {
+        if self.is_off() {
+            return None;
+        }
+        let kept = self.path(name);
         let metadata = fs::symlink_metadata(&kept).ok()?;
-        let expected = (size, mode) == (metadata.len(), attributes.mode);
-        if !expected || !is_untouched(&kept, &metadata, attributes) {
+        if metadata.len() != size || !is_untouched(&kept, &metadata, attributes) {
             let what = "it has been changed, perhaps through an output that shares it";
             // That it cannot be dropped does no harm: it is not used.
             let _ = self.store.drop_damaged("linked file", kept, what.to_owned());
             return None;
         }
-        let new = self.place(&kept, &path(&name))?;
+        let new = self.place(&kept, path)?;
         touch(&kept, &metadata);
-        Some((name, new.then_some(size)))
+        Some(new)
     }
 
     /// Keeps the file `path`, just written and of the time of the epoch, as `name` under `key`.
     /// Failing to is no error.
     pub fn keep(&self, key: &[u8; 32], name: &Digest, path: &Path) {
-        if self.is_off() {
-            return;
-        }
         let Ok(metadata) = fs::symlink_metadata(path) else {
             return;
         };
-        if self.place(path, &self.path(name)).is_some() {
-            let mode = metadata.mode() & 0o7777;
-            let value = [&name.0, &metadata.len().to_le_bytes()[..], &mode.to_le_bytes()].concat();
-            self.names.put(key, &value);
+        if self.keep_named(name, path) {
+            self.note(key, name, metadata.len(), metadata.mode() & 0o7777);
+        }
+    }
+
+    /// As [`Linked::keep`], for files that are found by their names; whether it is kept.
+    pub fn keep_named(&self, name: &Digest, path: &Path) -> bool {
+        !self.is_off() && self.place(path, &self.path(name)).is_some()
+    }
+
+    fn note(&self, key: &[u8; 32], name: &Digest, size: u64, mode: u32) {
+        if let Some(names) = &self.names {
+            names.put(
+                key,
+                &[&name.0, &size.to_le_bytes()[..], &mode.to_le_bytes()].concat(),
+            );
         }
     }
 
@@ -135,14 +169,13 @@ impl Linked {
             make_dirs(directory).map_err(|error| self.store.failed(error))?;
         }
         self.store.publish(file, &path)?;
-        let value = [&name.0, &size.to_le_bytes()[..], &attributes.mode.to_le_bytes()].concat();
-        self.names.put(key, &value);
+        self.note(key, name, size, attributes.mode);
         Ok(())
     }
 
     /// The file made of what `key` stands for, where there is one: its name, and where it lies.
     pub fn find(&self, key: &[u8; 32]) -> Option<(Digest, PathBuf)> {
-        let (name, size, _) = decode(&self.names.get(key)?)?;
+        let (name, size, _) = decode(&self.names.as_ref()?.get(key)?)?;
         let path = self.path(&name);
         let found = fs::symlink_metadata(&path).ok()?;
         (found.is_file() && found.len() == size).then_some((name, path))
@@ -153,7 +186,7 @@ impl Linked {
     /// # Errors
     /// Where the store cannot be written.
     pub fn finish(self) -> Result<(), StoreError> {
-        self.names.keep()
+        self.names.map_or(Ok(()), Values::keep)
     }
 
     fn path(&self, name: &Digest) -> PathBuf {
