@@ -1,6 +1,7 @@
 //! The pipeline, from top to bottom: packages → tree → sealed `/usr` → commit, UKI, disk.
 
 mod addons;
+mod beside;
 mod boot;
 mod built_root;
 mod cache;
@@ -51,10 +52,11 @@ use crate::rpmset::signature::{Checked, Exception, Keyring, Policy};
 use crate::rpmset::{RpmSet, SetError, SetSource};
 use crate::scriptlet::{Done, Schedule, ledger};
 use crate::signing::Answers;
-use crate::store::{Blob, Digest, Store, hex, turn};
+use crate::store::{Blob, Digest, Store, hex};
 use crate::tree::Tree;
+use beside::{Beside, Keep};
 use boot::Boot;
-use cache::{Inputs, Stamp};
+use cache::{Inputs, Restored, Stamp};
 use composed::{Composed, Facts};
 use earlier::{Earlier, Waited};
 use kernel::Kernel;
@@ -129,17 +131,43 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
 
     let secret = built_root::secret(plan, &workspace, progress)?;
     let pool = Pool::new(request.remote.clone());
-    let (made, scriptlets, inputs) = match compose(definition, request, &pool, &workspace, progress)? {
-        Outcome::Unchanged(built) => return Ok(*built),
-        Outcome::Made(made, scriptlets, inputs) => (made, scriptlets, inputs),
+    let store = Store::open(&request.store)?;
+    let (made, sealed) = loop {
+        let (made, beside) = match compose(definition, request, &store, &pool, &workspace, progress)? {
+            Outcome::Unchanged(built) => return Ok(*built),
+            Outcome::Made(made, beside) => (*made, beside),
+        };
+        if let Some(name) = built_root::key_name(plan) {
+            progress.note(&format!(
+                "{name}: the key of the root partition, made for this build; whoever has it and the image reads every machine"
+            ));
+        }
+        let secret = secret.as_ref().map(|secret| secret.as_slice());
+        let composed = &made.composed;
+        let (sealed, sound) = join(
+            || {
+                seal::seal(
+                    plan,
+                    composed,
+                    &keys,
+                    &firmware_keys,
+                    secret,
+                    &workspace,
+                    progress,
+                )
+            },
+            || beside.run(plan, composed, &workspace, &store, progress),
+        );
+        if sound? {
+            break (made, sealed);
+        }
+        workspace.keep_only(&Vec::from_iter(built_root::key_name(plan)))?;
     };
-    if let Some(name) = built_root::key_name(plan) {
-        progress.note(&format!(
-            "{name}: the key of the root partition, made for this build; whoever has it and the image reads every machine"
-        ));
-    }
-    let secret = secret.as_ref().map(|secret| secret.as_slice());
-    let sealed = seal::seal(plan, &made, &keys, &firmware_keys, secret, &workspace, progress);
+    let Made {
+        composed: made,
+        scriptlets,
+        inputs,
+    } = made;
     let built = finish(plan, &made, sealed, &answers, workspace, |workspace, built| {
         deltas::write(&earlier, built.commit.as_ref(), workspace, progress)?;
         let stamp = inputs.filter(|_| built.commit.is_some());
@@ -150,14 +178,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         outputs::write_report(workspace, progress, &scriptlets, stamp.as_ref())
     })?;
     if let (Some(remote), Some(inputs)) = (&request.remote, &inputs) {
-        shared::add_all(
-            remote,
-            inputs,
-            plan,
-            &pool,
-            &Store::open(&request.store)?,
-            progress,
-        )?;
+        shared::add_all(remote, inputs, plan, &pool, &store, progress)?;
         outputs::update_report(&built.directory, progress);
     }
     Ok(built)
@@ -167,7 +188,27 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
 enum Outcome {
     /// The output is there already.
     Unchanged(Box<Built>),
-    Made(Box<Composed>, Done, Option<Inputs>),
+    Made(Box<Made>, Beside),
+}
+
+/// What there is to seal.
+struct Made {
+    composed: Composed,
+    scriptlets: Done,
+    /// `None` where everything is made anew.
+    inputs: Option<Inputs>,
+}
+
+impl Made {
+    /// What an earlier build composed.
+    fn taken(taken: Restored, inputs: Option<Inputs>) -> Outcome {
+        let made = Self {
+            composed: taken.made,
+            scriptlets: Done::default(),
+            inputs,
+        };
+        Outcome::Made(Box::new(made), Beside::Prove(taken.usr))
+    }
 }
 
 /// Publishes what `sealed` came to: the outputs, or a state that waits for signatures.
@@ -209,12 +250,12 @@ fn finish(
 fn compose(
     definition: &Definition,
     request: &Request,
+    store: &Store,
     pool: &Pool,
     workspace: &Workspace,
     progress: &Progress,
 ) -> Result<Outcome, ComposeError> {
     let plan = &definition.plan;
-    let store = Store::open(&request.store)?;
     progress.watch(store.lookups());
     if let Some(remote) = &request.remote {
         progress.watch_remote(Arc::clone(remote.counters()));
@@ -223,7 +264,7 @@ fn compose(
     if ids.is_none() {
         progress.note(ids::NOT_FIXED);
     }
-    let set = read_set(plan, request, &store, progress)?;
+    let set = read_set(plan, request, store, progress)?;
     let trust = progress.stage(
         "check signatures",
         || check_signatures(plan, request, &set),
@@ -247,7 +288,7 @@ fn compose(
     let open = set::check_closure(plan, &set, progress)?;
     let inputs = match request.fresh {
         true => None,
-        false => Inputs::read(plan, request, &set, &trust, &store),
+        false => Inputs::read(plan, request, &set, &trust, store),
     };
     if let Some(inputs) = &inputs
         && let Some(built) = cache::unchanged(inputs, workspace.target())
@@ -258,12 +299,12 @@ fn compose(
         plan,
         inputs: inputs.as_ref(),
         workspace,
-        store: &store,
+        store,
         remote: request.remote.as_deref(),
         progress,
     };
     if let Some(made) = earlier.find()? {
-        return Ok(Outcome::Made(Box::new(made), Done::default(), inputs));
+        return Ok(Made::taken(made, inputs));
     }
     let rules = scriptlets::rules(plan);
     let scriptlets = Scriptlets {
@@ -274,19 +315,19 @@ fn compose(
     };
     let kernel_package = kernel::find_package(plan, &set)?;
     let turn = match earlier.wait(&set)? {
-        Waited::Composed(made) => return Ok(Outcome::Made(made, Done::default(), inputs)),
+        Waited::Composed(made) => return Ok(Made::taken(*made, inputs)),
         Waited::Turn(turn) => turn,
     };
     let contents = progress.stage(
         "unpack and verify",
-        || set.contents(&store),
+        || set.contents(store),
         |contents| format!("{} files", contents.iter().flatten().flatten().count()),
     )?;
     let (made, kernel, labels) = progress.stage(
         "make the tree",
         || -> Result<_, ComposeError> {
-            let mut made = system::make(plan, &set, &contents, &scriptlets, &store)?;
-            let kernel = Kernel::prepare(plan, &set, kernel_package, &mut made.tree, &store, pool)?;
+            let mut made = system::make(plan, &set, &contents, &scriptlets, store)?;
+            let kernel = Kernel::prepare(plan, &set, kernel_package, &mut made.tree, store, pool)?;
             let newest = request
                 .newest
                 .unwrap_or_else(|| i64::from(set.newest_build_time()));
@@ -312,7 +353,7 @@ fn compose(
 
     let initrd = progress.stage(
         "compose the initrd",
-        || initrd::make(plan, tree, &kernel, &store, pool),
+        || initrd::make(plan, tree, &kernel, store, pool),
         |initrd| {
             format!(
                 "{} KiB, {} modules",
@@ -327,7 +368,7 @@ fn compose(
         || {
             progress.stage(
                 "seal /usr",
-                || usr::seal(plan, tree, &store, pool, workspace),
+                || usr::seal(plan, tree, store, pool, workspace),
                 |sealed| {
                     format!(
                         "{} MiB, root hash {}…",
@@ -342,7 +383,7 @@ fn compose(
                 "write ostree objects",
                 || {
                     let (mode, repo) = (outputs::repo_mode(plan), workspace.path("repo"));
-                    ostree::write_tree(tree, mode, &repo, Some(&store))
+                    ostree::write_tree(tree, mode, &repo, Some(store))
                 },
                 |(objects, _)| format!("{} of them", objects.objects_written),
             )
@@ -387,18 +428,14 @@ fn compose(
         usr: sealed.erofs,
         verity: sealed.verity,
     };
-    for damage in store.take_damage() {
-        progress.warn(&format!(
-            "{damage}; it has been dropped from the store and made anew"
-        ));
-    }
-    if let Some(inputs) = &inputs {
-        // A build that keeps nothing is whole all the same.
-        let _ = cache::keep(inputs, plan, &composed, &record, workspace, &store);
-    }
-    // Where it cannot be noted that the work is done, the next one does it again.
-    let _ = turn.map(turn::Held::done);
-    Ok(Outcome::Made(Box::new(composed), made.scriptlets, inputs))
+    beside::tell_damage(store, progress);
+    let keep = Keep { inputs, record, turn };
+    let made = Made {
+        composed,
+        scriptlets: made.scriptlets,
+        inputs,
+    };
+    Ok(Outcome::Made(Box::new(made), Beside::Keep(keep)))
 }
 
 /// Tells people what they should know of what was composed.

@@ -68,7 +68,7 @@ def median(runs: list[Run]) -> Run:
     return Run(of(lambda run: run.wall), of(lambda run: run.processor), of(lambda run: run.memory), "", steps)
 
 
-ROOM = 8 << 30  # bytes
+ROOM = 16 << 30  # bytes: what ten builds at once write, and more
 
 
 def put_aside(place: Path):

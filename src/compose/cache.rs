@@ -23,7 +23,7 @@ use crate::ostree::{self, TreeRecord};
 use crate::report::file_digest;
 use crate::rpmset::RpmSet;
 use crate::rpmset::signature::{Checked, Verdict};
-use crate::store::{Blob, Digest, Store};
+use crate::store::{Blob, Digest, Object, Store};
 
 /// Parts of a plan that matter only once everything is composed.
 const SEALING: [(&str, &[&str]); 6] = [
@@ -219,26 +219,29 @@ pub fn keep(
     store.keep_record(inputs.composed, &text).ok()
 }
 
+/// What an earlier build composed.
+pub struct Restored {
+    pub made: Composed,
+    /// The file system of `/usr`: the only part that has not been read and checked yet.
+    pub usr: Object,
+}
+
 /// What was kept under `inputs`, its files in `workspace`; `None` where something is not there any more, or damaged.
-pub fn restore(inputs: &Inputs, plan: &Plan, workspace: &Workspace, store: &Store) -> Option<Composed> {
+pub fn restore(inputs: &Inputs, plan: &Plan, workspace: &Workspace, store: &Store) -> Option<Restored> {
     let kept = store.record(inputs.composed).ok()??;
     let kept: Kept = serde_json::from_slice(&kept).ok()?;
     let bytes = |digest: Digest| store.content(digest).ok()?;
     let blob = |digest: Digest| bytes(digest).map(Blob::from_bytes);
     let stem = plan.image.stem();
-    let volume = |suffix: &str, digest: Digest| -> Option<File> {
-        let object = store.object(digest).ok()??.check().ok()??;
-        object
-            .share(&workspace.path(&format!("{stem}.usr.{suffix}")))
-            .ok()?;
+    let shared = |suffix: &str, object: &Object| -> Option<File> {
+        let path = workspace.path(&format!("{stem}.usr.{suffix}"));
+        object.share(&path).ok()?;
         object.file().try_clone().ok()
     };
     let facts = kept.facts;
-    let ((usr, verity), repository) = join(
-        || {
-            let usr = volume("erofs", facts.usr_sha256);
-            (usr, volume("verity", facts.verity_sha256))
-        },
+    let usr = store.object(facts.usr_sha256).ok()??;
+    let (verity, repository) = join(
+        || shared("verity", &store.object(facts.verity_sha256).ok()??.check().ok()??),
         || -> Option<bool> {
             let tree = TreeRecord::from_bytes(&bytes(kept.tree)?)?;
             ostree::restore_tree(&tree, outputs::repo_mode(plan), &workspace.path("repo"), store).ok()
@@ -247,7 +250,7 @@ pub fn restore(inputs: &Inputs, plan: &Plan, workspace: &Workspace, store: &Stor
     if repository != Some(true) {
         return None;
     }
-    Some(Composed {
+    let made = Composed {
         boot: Boot::of(
             plan,
             bytes(kept.stub)?,
@@ -257,10 +260,11 @@ pub fn restore(inputs: &Inputs, plan: &Plan, workspace: &Workspace, store: &Stor
         ),
         kernel: blob(kept.kernel)?,
         initrd: blob(kept.initrd)?,
-        usr: usr?,
+        usr: shared("erofs", &usr)?,
         verity: verity?,
         facts,
-    })
+    };
+    Some(Restored { made, usr })
 }
 
 /// What `build-report.json` says of the outputs beside it, so that the next build knows whether they are its own.

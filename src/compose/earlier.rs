@@ -3,8 +3,7 @@
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::cache::{self, Inputs};
-use super::composed::Composed;
+use super::cache::{self, Inputs, Restored};
 use super::workspace::Workspace;
 use super::{ComposeError, built_root, shared, tell};
 use crate::definition::plan::Plan;
@@ -30,7 +29,7 @@ pub struct Earlier<'a> {
 /// What waiting came to.
 pub enum Waited {
     /// Another build has composed the same meanwhile.
-    Composed(Box<Composed>),
+    Composed(Box<Restored>),
     /// This build is to compose, and to say when it has ([`turn::Held::done`]) where others wait for that.
     Turn(Option<turn::Held>),
 }
@@ -40,7 +39,7 @@ impl Earlier<'_> {
     ///
     /// # Errors
     /// Where the workspace cannot be cleared again.
-    pub fn find(&self) -> Result<Option<Composed>, ComposeError> {
+    pub fn find(&self) -> Result<Option<Restored>, ComposeError> {
         let Some(inputs) = self.inputs else {
             return Ok(None);
         };
@@ -84,17 +83,17 @@ impl Earlier<'_> {
         }))
     }
 
-    fn taken(&self, inputs: &Inputs) -> Result<Option<Composed>, ComposeError> {
+    fn taken(&self, inputs: &Inputs) -> Result<Option<Restored>, ComposeError> {
         let made = self.progress.stage(
             "take from the store",
             || Ok::<_, ComposeError>(cache::restore(inputs, self.plan, self.workspace, self.store)),
-            |made| match made {
-                Some(made) => format!("{} paths, composed before", made.facts.paths),
+            |taken| match taken {
+                Some(taken) => format!("{} paths, composed before", taken.made.facts.paths),
                 None => "not composed before".to_owned(),
             },
         )?;
         match &made {
-            Some(made) => tell(self.progress, &made.facts.remarks, &made.facts.scriptlets),
+            Some(Restored { made, .. }) => tell(self.progress, &made.facts.remarks, &made.facts.scriptlets),
             // What was begun.
             None => self
                 .workspace

@@ -45,10 +45,16 @@ fn equal(a: &Path, b: &Path) {
 }
 
 fn contents(repo: &Path, mode: RepoMode) -> Vec<PathBuf> {
-    let ending = match mode {
-        RepoMode::Archive { .. } => "filez",
-        RepoMode::BareUser => "file",
-    };
+    objects(
+        repo,
+        match mode {
+            RepoMode::Archive { .. } => "filez",
+            RepoMode::BareUser => "file",
+        },
+    )
+}
+
+fn objects(repo: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found: Vec<_> = files(&repo.join("objects")).into_values().collect();
     found.retain(|path| path.extension().is_some_and(|extension| extension == ending));
     found
@@ -73,9 +79,11 @@ fn what_the_store_has_is_linked_and_what_was_changed_is_written_anew() {
         assert_eq!(commit("second"), plain);
         equal(&path("plain"), &path("first"));
         equal(&path("plain"), &path("second"));
+        let dirtrees = objects(&path("second"), "dirtree");
+        assert!(dirtrees.len() > 1);
         let objects = contents(&path("second"), mode);
         assert_eq!(objects.len() as u64, plain.tree.content_objects);
-        for object in &objects {
+        for object in objects.iter().chain(&dirtrees) {
             assert_eq!(fs::metadata(object).unwrap().nlink(), 3, "{}", object.display());
         }
         assert_eq!(commit("second").tree.objects_written, 0);
@@ -87,21 +95,25 @@ fn what_the_store_has_is_linked_and_what_was_changed_is_written_anew() {
             metadata.len() > 0 && metadata.mode() & 0o200 != 0
         };
         let changed = objects.iter().find(can_change).unwrap();
-        let file = File::options().write(true).open(changed).unwrap();
-        file.write_all_at(b"!", 0).unwrap();
-        file.set_modified(SystemTime::now()).unwrap();
+        for changed in [changed, &dirtrees[0]] {
+            let file = File::options().write(true).open(changed).unwrap();
+            file.write_all_at(b"!", 0).unwrap();
+            file.set_modified(SystemTime::now()).unwrap();
+        }
         assert_eq!(commit("third"), plain);
         equal(&path("plain"), &path("third"));
-        assert_eq!(store.take_damage().len(), 1);
+        assert_eq!(store.take_damage().len(), 2);
         assert_eq!(store.verify(&check_kept).unwrap().damage, []);
 
         // He sets the time back: only reading shows that.
-        let changed = path("third").join(changed.strip_prefix(path("second")).unwrap());
-        let file = File::options().write(true).open(&changed).unwrap();
-        file.write_all_at(b"?", 0).unwrap();
-        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        for changed in [changed, &dirtrees[0]] {
+            let changed = path("third").join(changed.strip_prefix(path("second")).unwrap());
+            let file = File::options().write(true).open(&changed).unwrap();
+            file.write_all_at(b"?", 0).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        }
         let damage = store.verify(&check_kept).unwrap().damage;
-        assert_eq!(damage.len(), 1, "{damage:?}");
+        assert_eq!(damage.len(), 2, "{damage:?}");
         assert_eq!(commit("fourth"), plain);
         equal(&path("plain"), &path("fourth"));
     }
