@@ -1,7 +1,7 @@
 //! The pipeline, from top to bottom: packages → tree → sealed `/usr` → commit, UKI, disk.
 
 mod addons;
-mod beside;
+
 mod boot;
 mod built_root;
 mod cache;
@@ -15,6 +15,7 @@ mod firmware_keys;
 mod ids;
 mod initrd;
 mod kernel;
+mod outcome;
 mod outputs;
 mod partitions;
 mod pcrs;
@@ -50,16 +51,16 @@ use crate::remote::Remote;
 use crate::report::Progress;
 use crate::rpmset::signature::{Checked, Exception, Keyring, Policy};
 use crate::rpmset::{RpmSet, SetError, SetSource};
-use crate::scriptlet::{Done, Schedule, ledger};
+use crate::scriptlet::{Schedule, ledger};
 use crate::signing::Answers;
 use crate::store::{Blob, Digest, Store, hex};
 use crate::tree::Tree;
-use beside::{Beside, Keep};
 use boot::Boot;
-use cache::{Inputs, Restored, Stamp};
+use cache::{Inputs, Stamp};
 use composed::{Composed, Facts};
 use earlier::{Earlier, Waited};
 use kernel::Kernel;
+use outcome::{Beside, Keep, Made, Outcome};
 use pool::Pool;
 use scriptlets::Scriptlets;
 use signing::Keys;
@@ -135,7 +136,7 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
     let (made, sealed) = loop {
         let (made, beside) = match compose(definition, request, &store, &pool, &workspace, progress)? {
             Outcome::Unchanged(built) => return Ok(*built),
-            Outcome::Made(made, beside) => (*made, beside),
+            Outcome::Made(made) => *made,
         };
         if let Some(name) = built_root::key_name(plan) {
             progress.note(&format!(
@@ -182,33 +183,6 @@ pub fn build(definition: &Definition, request: &Request, progress: &Progress) ->
         outputs::update_report(&built.directory, progress);
     }
     Ok(built)
-}
-
-/// What composing came to.
-enum Outcome {
-    /// The output is there already.
-    Unchanged(Box<Built>),
-    Made(Box<Made>, Beside),
-}
-
-/// What there is to seal.
-struct Made {
-    composed: Composed,
-    scriptlets: Done,
-    /// `None` where everything is made anew.
-    inputs: Option<Inputs>,
-}
-
-impl Made {
-    /// What an earlier build composed.
-    fn taken(taken: Restored, inputs: Option<Inputs>) -> Outcome {
-        let made = Self {
-            composed: taken.made,
-            scriptlets: Done::default(),
-            inputs,
-        };
-        Outcome::Made(Box::new(made), Beside::Prove(taken.usr))
-    }
 }
 
 /// Publishes what `sealed` came to: the outputs, or a state that waits for signatures.
@@ -428,14 +402,14 @@ fn compose(
         usr: sealed.erofs,
         verity: sealed.verity,
     };
-    beside::tell_damage(store, progress);
+    outcome::tell_damage(store, progress);
     let keep = Keep { inputs, record, turn };
     let made = Made {
         composed,
         scriptlets: made.scriptlets,
         inputs,
     };
-    Ok(Outcome::Made(Box::new(made), Beside::Keep(keep)))
+    Ok(Outcome::Made(Box::new((made, Beside::Keep(keep)))))
 }
 
 /// Tells people what they should know of what was composed.

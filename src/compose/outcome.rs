@@ -1,13 +1,42 @@
-//! What is done of composing while outputs are written, which is waiting for the disk for the most part.
+//! What composing comes to: what there is to seal, and what is left to do while outputs are written, which is waiting for the
+//! disk for the most part.
 
-use super::ComposeError;
-use super::cache::{self, Inputs};
+use super::cache::{self, Inputs, Restored};
 use super::composed::Composed;
 use super::workspace::Workspace;
+use super::{Built, ComposeError};
 use crate::definition::plan::Plan;
 use crate::ostree::TreeRecord;
 use crate::report::Progress;
+use crate::scriptlet::Done;
 use crate::store::{Object, Store, turn};
+
+/// What composing came to.
+pub enum Outcome {
+    /// The output is there already.
+    Unchanged(Box<Built>),
+    Made(Box<(Made, Beside)>),
+}
+
+/// What there is to seal.
+pub struct Made {
+    pub composed: Composed,
+    pub scriptlets: Done,
+    /// `None` where everything is made anew.
+    pub inputs: Option<Inputs>,
+}
+
+impl Made {
+    /// What an earlier build composed.
+    pub fn taken(taken: Restored, inputs: Option<Inputs>) -> Outcome {
+        let made = Self {
+            composed: taken.made,
+            scriptlets: Done::default(),
+            inputs,
+        };
+        Outcome::Made(Box::new((made, Beside::Prove(taken.usr))))
+    }
+}
 
 /// What is left to do.
 pub enum Beside {
