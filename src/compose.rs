@@ -1,7 +1,6 @@
 //! The pipeline, from top to bottom: packages → tree → sealed `/usr` → commit, UKI, disk.
 
 mod addons;
-
 mod boot;
 mod built_root;
 mod cache;
