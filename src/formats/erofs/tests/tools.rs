@@ -186,7 +186,7 @@ fn the_kernel_shows_what_was_written() {
     let point = directory.path().join("mount");
     fs::create_dir(&point).unwrap();
     let expected = flatten(&everything_shared(), Clone::clone);
-    for (number, (options, volume)) in all_volumes().into_iter().enumerate() {
+    for (number, (options, volume)) in all_volumes().iter().enumerate() {
         // Each a file of its own: the kernel lets go of a loop device some time after its file system, and mount(8) refuses a file
         // that still has one.
         let path = directory.path().join(format!("volume-{number}"));
